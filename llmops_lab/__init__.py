@@ -1,0 +1,34 @@
+"""The LLM experiment workbench for notebooks: prompts, grids, scores and verdicts."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_HOME = {
+    "Examples": "llmops_lab.prompts.fewshot",
+    "Prompt": "llmops_lab.prompts.template",
+    "Score": "llmops_lab.records",
+    "ask": "llmops_lab.api.calls",
+    "compare": "llmops_lab.api.calls",
+    "compare_all": "llmops_lab.api.calls",
+    "configure": "llmops_lab.settings",
+    "grid": "llmops_lab.api.calls",
+    "load": "llmops_lab.api.calls",
+    "model": "llmops_lab.api.calls",
+    "models": "llmops_lab.api.calls",
+    "prompts": "llmops_lab.api.calls",
+    "scorer": "llmops_lab.api.calls",
+    "scorers": "llmops_lab.api.calls",
+}
+__all__ = sorted(_HOME)  # noqa: PLE0605 - the names are resolved when they are first used
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

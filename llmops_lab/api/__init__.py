@@ -1,0 +1,1 @@
+"""Handles: what a person holds. Each method calls one flow."""

@@ -1,0 +1,1 @@
+"""User stories, one a file: the only place that composes steps."""

@@ -1,0 +1,435 @@
+"""The live loop: claim, ask, record, score. It knows no provider, no scorer and no notebook: all three are passed in.
+
+Order of what happens to a cell: its key is claimed on disk; the call is sent; the outcome is committed; only then is it
+counted, shown and scored. A worker keeps its place until the commit, so at most ``concurrency`` replies can be lost to a
+``kill -9``, and every one of them is still claimed and will be named as "maybe paid twice".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from llmops_lab.errors import LabError, ProviderFault, StoreError
+from llmops_lab.grids.decide import StopRule
+from llmops_lab.grids.plan import Plan
+from llmops_lab.records import Outcome, Reply, Request, Score
+from llmops_lab.store._writer import Write
+from llmops_lab.store.ledger import Ledger
+
+PENDING, OK, FAILED, CANCELLED, SKIPPED = range(5)
+GRACE = 2.0
+"""Seconds that calls in flight get to come home after a cancel, so that what was paid for is kept."""
+_BEAT = 0.1
+
+
+class Ask(Protocol):
+    """Asks one model until there is an outcome. ``group`` names the provider, which limits and outages are shared by."""
+
+    @property
+    def group(self) -> str:
+        """Which provider it belongs to."""
+        ...
+
+    @property
+    def silent(self) -> bool:
+        """Nothing has ever come back from that provider."""
+        ...
+
+    async def ask(self, request: Request, *, on_retry: Callable[[ProviderFault], None] | None = None) -> Outcome:
+        """The outcome of one question."""
+        ...
+
+
+class Judge(Protocol):
+    """A scorer: never raises; ``fingerprint`` None means that a stored score must not be reused."""
+
+    name: str
+    expensive: bool
+    fingerprint: str | None
+
+    def __call__(self, reply: Reply, target: Any, row: Mapping[str, Any]) -> Score: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a face shows of a running grid. Counts are of cells; ``eta_s`` None before there is anything to go by."""
+
+    total: int
+    ok: int
+    failed: int
+    reused: int
+    scored: int
+    unscored: int
+    cost_usd: float
+    elapsed_s: float
+    eta_s: float | None
+    state: str
+
+
+class GridRun:
+    """One pass over the cells of a plan that are still open. ``statuses`` holds one code a cell; ``state`` how it stands."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        asks: Sequence[Ask],
+        judges: Sequence[Judge],
+        ledger: Ledger,
+        grid: str,
+        *,
+        expected: str | None = None,
+        concurrency: int = 16,
+        order: Sequence[int] | None = None,
+        rule: StopRule | None = None,
+        redact: Callable[[Any], Any] = lambda value: value,
+        sink: Callable[[Progress], None] | None = None,
+    ) -> None:
+        self.plan, self.ledger, self.grid, self.rule = plan, ledger, grid, rule
+        self._asks, self._concurrency, self._redact, self._sink = asks, concurrency, redact, sink
+        self._order = order
+        self.statuses = bytearray(len(plan))
+        self.state = "running"
+        self.problem: LabError | None = None
+        self.calls = self.reused = self.scored = self.unscored = 0
+        self.cost_usd = 0.0
+        self._answered = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._started = time.monotonic()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._scoring = _Scoring(self, judges, expected)
+
+    # -- from any thread ---------------------------------------------------------------------------------------------------
+    def cancel(self) -> None:
+        """Stop sending; calls in flight get ``GRACE`` seconds."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._stop, "cancelled")
+
+    def progress(self) -> Progress:
+        """How it stands now."""
+        ok, failed = self.statuses.count(OK), self.statuses.count(FAILED)
+        elapsed, new = time.monotonic() - self._started, ok + failed - self.reused
+        left = len(self.plan) - ok - failed
+        eta = elapsed / new * left if new > 0 and self.state == "running" else None
+        return Progress(len(self.plan), ok, failed, self.reused, self.scored, self.unscored, self.cost_usd, elapsed, eta, self.state)
+
+    # -- on the background loop --------------------------------------------------------------------------------------------
+    async def go(self, reused: Mapping[int, int]) -> str:
+        """Ask for every cell that is not in ``reused`` (cell -> number of its recorded reply), score all; returns the final state."""
+        self._loop = asyncio.get_running_loop()
+        self._started = time.monotonic()
+        self._scoring.start()
+        beat = asyncio.ensure_future(self._beat())
+        try:
+            await self._serve_recorded(reused)
+            groups: dict[str, list[int]] = {}
+            for number, ask in enumerate(self._asks):
+                groups.setdefault(ask.group, []).append(number)
+            await asyncio.gather(*(self._run_group(models) for models in groups.values()))
+            await self._loop.run_in_executor(None, self._scoring.finish)
+        except StoreError as error:
+            self._fail(error)
+        finally:
+            beat.cancel()
+            self._scoring.close()
+            self._settle_state()
+            self._tell()
+        return self.state
+
+    async def _serve_recorded(self, reused: Mapping[int, int]) -> None:
+        cells = {number: cell for cell, number in reused.items()}
+        self.reused = len(reused)
+        await asyncio.get_running_loop().run_in_executor(None, self._scoring.add_recorded, cells)
+
+    async def _run_group(self, models: Sequence[int]) -> None:
+        """One provider's cells, with its own workers, so that a slow provider holds up no other."""
+        todo = deque(self._open_cells(models))
+        count = min(self._concurrency, len(todo))
+        window = _Window(self, todo, size=max(1, 2 * count))
+        workers = [asyncio.ensure_future(self._work(window)) for _ in range(count)]
+        self._tasks.update(workers)
+        results = await asyncio.gather(*workers, return_exceptions=True)
+        unsent = window.unsent()
+        if unsent and not isinstance(self.problem, StoreError):
+            await self._commit(self.ledger.claims(self.grid, [self.plan.key(cell) for cell in unsent], "release"))
+        for result in results:
+            if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
+                raise result
+
+    def _open_cells(self, models: Sequence[int]) -> Iterable[int]:
+        plan = self.plan
+        wanted = set(models)
+        a_row = plan.repeats * len(plan.variants) * len(plan.targets)
+        for row in self._order if self._order is not None else range(len(plan.rows.items)):
+            for cell in range(row * a_row, (row + 1) * a_row):
+                if self.statuses[cell] == PENDING and cell % len(plan.targets) in wanted:
+                    yield cell
+
+    async def _work(self, window: _Window) -> None:
+        while self.state == "running":
+            cell = await window.next()
+            if cell is None:
+                return
+            place = self.plan.place(cell)
+            ask = self._asks[place.model]
+            if ask.silent and window.finished >= max(8, self._concurrency):
+                return  # nothing has ever come back from this provider: the rest stays open, to be resumed
+            await self._one(cell, place.row, ask, window)
+
+    async def _one(self, cell: int, row: int, ask: Ask, window: _Window) -> None:
+        key, row_id = self.plan.key(cell), self.plan.rows.ids[row]
+        window.sent(cell)
+
+        def retried(fault: ProviderFault) -> None:
+            self.calls += 1
+            if fault.in_doubt:
+                self.ledger.put([self.ledger.doubts(self.grid, [key], "retried", fault.kind)], _nothing)
+
+        try:
+            outcome = await ask.ask(self.plan.request(cell), on_retry=retried)
+        except asyncio.CancelledError:
+            self.calls += 1
+            self.statuses[cell] = CANCELLED
+            self.ledger.put([self.ledger.doubts(self.grid, [key], "lost", "cancelled while in flight")], _nothing)
+            raise
+        window.finished += 1
+        if outcome.status == "skipped":
+            window.unsend(cell)
+            self._stop("budget")
+            return
+        self.calls += 1
+        self._answered = self._answered or outcome.answered
+        outcome = _redacted(outcome, self._redact)
+        await self._commit(self.ledger.reply(self.grid, key, row_id, outcome))
+        self._count(cell, outcome)
+
+    def _count(self, cell: int, outcome: Outcome) -> None:
+        if outcome.reply is not None:
+            self.statuses[cell] = OK
+            self.cost_usd += outcome.reply.cost_usd or 0.0
+            self._scoring.add(cell, outcome.reply)
+        else:
+            self.statuses[cell] = FAILED
+            if self.rule is not None:
+                self.rule_add(cell, None)
+
+    def rule_add(self, cell: int, value: float | None) -> None:
+        """Tell the stop rule about a finished cell; runs on the loop."""
+        rule = self.rule
+        if rule is None:
+            return
+        at = self.plan.place(cell)
+        rule.add(at.row, at.prompt * len(self.plan.targets) + at.model, value)
+        if rule.decided and self.state == "running" and PENDING in self.statuses:
+            self._stop("decided")
+
+    async def _commit(self, *writes: Write) -> None:
+        loop = asyncio.get_running_loop()
+        done = loop.create_future()
+        self.ledger.put(writes, lambda error: loop.call_soon_threadsafe(_resolve, done, error))
+        await done
+
+    def _stop(self, state: str) -> None:
+        if self.state != "running":
+            return
+        self.state = state
+        if state == "cancelled" and self._loop is not None:
+            self._loop.call_later(GRACE, self._cancel_tasks)
+
+    def _cancel_tasks(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+
+    def _fail(self, error: LabError) -> None:
+        self.problem, self.state = error, "failed"
+        self._cancel_tasks()
+
+    def _settle_state(self) -> None:
+        if self.state != "running":
+            return
+        tried = self.calls > 0
+        self.state = "unreachable" if tried and not self._answered else "done"
+
+    async def _beat(self) -> None:
+        while True:
+            self._tell()
+            await asyncio.sleep(_BEAT)
+
+    def _tell(self) -> None:
+        if self._sink is not None:
+            self._sink(self.progress())
+
+
+class _Window:
+    """Hands out cells, each only after its claim is on disk; claims are written a window at a time, ahead of need."""
+
+    def __init__(self, run: GridRun, todo: deque[int], size: int) -> None:
+        self._run, self._todo, self._size = run, todo, size
+        self._ready: deque[int] = deque()
+        self._claimed: set[int] = set()
+        self._claiming: asyncio.Future[None] | None = None
+        self.finished = 0
+
+    async def next(self) -> int | None:
+        """The next cell to send, or None when there is none."""
+        while True:
+            if self._todo and len(self._ready) <= self._size // 2 and self._claiming is None:
+                self._claiming = asyncio.ensure_future(self._claim())
+            if self._ready:
+                return self._ready.popleft()
+            if self._claiming is None:
+                return None
+            await asyncio.shield(self._claiming)
+
+    async def _claim(self) -> None:
+        cells = [self._todo.popleft() for _ in range(min(self._size, len(self._todo)))]
+        self._claimed.update(cells)
+        try:
+            await self._run._commit(self._run.ledger.claims(self._run.grid, [self._run.plan.key(cell) for cell in cells]))
+            self._ready.extend(cells)
+        finally:
+            self._claiming = None
+
+    def sent(self, cell: int) -> None:
+        """A cell is about to go out; its claim now stands until an outcome is recorded."""
+        self._claimed.discard(cell)
+
+    def unsend(self, cell: int) -> None:
+        """It did not go out after all."""
+        self._claimed.add(cell)
+
+    def unsent(self) -> list[int]:
+        """Cells that were claimed and never sent."""
+        return sorted(self._claimed)
+
+
+class _Scoring:
+    """One thread that scores replies after they are on disk. A slow scorer delays no call, a broken one loses no reply."""
+
+    def __init__(self, run: GridRun, judges: Sequence[Judge], expected: str | None) -> None:
+        self._run, self._judges, self._expected = run, judges, expected
+        self._queue: queue.SimpleQueue[tuple[int, Reply] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._problem: Exception | None = None
+        self._reusable = [judge for judge in judges if judge.expensive and judge.fingerprint]
+
+    def start(self) -> None:
+        if self._judges:
+            self._thread = threading.Thread(target=self._work, name="llmops_lab-scoring", daemon=True)
+            self._thread.start()
+
+    def add(self, cell: int, reply: Reply) -> None:
+        if self._judges:
+            self._queue.put((cell, reply))
+
+    def add_recorded(self, cells: Mapping[int, int]) -> None:
+        """Replies that the ledger already has, ``number -> cell``; read a chunk at a time."""
+        for number, outcome in self._run.ledger.outcomes(list(cells)):
+            cell = cells[number]
+            self._run.statuses[cell] = OK
+            if outcome.reply is not None:
+                self.add(cell, outcome.reply)
+
+    def finish(self) -> None:
+        """Wait until everything is scored and on disk. Raises StoreError."""
+        self.close()
+        if self._problem is not None:
+            raise self._problem
+
+    def close(self) -> None:
+        if self._thread is not None:
+            self._queue.put(None)
+            self._thread.join()
+            self._thread = None
+
+    def _work(self) -> None:
+        ended = False
+        while not ended:
+            batch = [self._queue.get()]
+            while not self._queue.empty() and len(batch) < 256:
+                batch.append(self._queue.get())
+            ended = None in batch
+            cells = [item for item in batch if item is not None]
+            if cells and self._problem is None:
+                try:
+                    self._score(cells)
+                except StoreError as error:
+                    self._problem = error
+
+    def _score(self, cells: Sequence[tuple[int, Reply]]) -> None:
+        run = self._run
+        stored = self._stored([cell for cell, _ in cells])
+        found: list[tuple[int, str, str, str | None, Score]] = []
+        for cell, reply in cells:
+            row = run.plan.rows.items[run.plan.place(cell).row]
+            target = row.get(self._expected) if self._expected else None
+            key = run.plan.key(cell)
+            for judge in self._judges:
+                score = stored.get((key, _mark(judge, target))) if stored else None
+                score = _redacted_score(judge(reply, target, row), run._redact) if score is None else score
+                found.append((cell, key, judge.name, _mark(judge, target), score))
+        run.ledger.write(run.ledger.scores(run.grid, found))
+        run.scored += sum(score.value is not None for *_, score in found)
+        run.unscored += sum(score.value is None for *_, score in found)
+        self._tell_rule(found)
+
+    def _tell_rule(self, found: Sequence[tuple[int, str, str, str | None, Score]]) -> None:
+        run = self._run
+        if run.rule is None or run._loop is None:
+            return
+        for cell, _, name, _, score in found:
+            if name == self._judges[0].name:
+                run._loop.call_soon_threadsafe(run.rule_add, cell, None if score.value is None else float(score.value))
+
+    def _stored(self, cells: Sequence[int]) -> Mapping[tuple[str, str | None], Score]:
+        if not self._reusable:
+            return {}
+        marks = []
+        for cell in cells:
+            row = self._run.plan.rows.items[self._run.plan.place(cell).row]
+            target = row.get(self._expected) if self._expected else None
+            marks += [(self._run.plan.key(cell), mark) for judge in self._reusable if (mark := _mark(judge, target))]
+        return dict(self._run.ledger.stored_scores(marks))
+
+
+def _mark(judge: Judge, target: Any) -> str | None:
+    # What a stored score stands for: the scorer with its options, and the target that it compared with.
+    return f"{judge.fingerprint}:{target!r:.200}" if judge.fingerprint else None
+
+
+def _redacted(outcome: Outcome, redact: Callable[[Any], Any]) -> Outcome:
+    if outcome.reply is None:
+        return dataclasses.replace(outcome, message=redact(outcome.message))
+    reply = outcome.reply
+    text = redact(reply.text)
+    calls = redact(reply.tool_calls) if reply.tool_calls else reply.tool_calls
+    if text is reply.text and calls is reply.tool_calls:
+        return outcome
+    return dataclasses.replace(outcome, reply=dataclasses.replace(reply, text=text, tool_calls=calls))
+
+
+def _redacted_score(score: Score, redact: Callable[[Any], Any]) -> Score:
+    if not (score.reason or score.error or score.detail):
+        return score
+    detail = redact(dict(score.detail)) if score.detail else score.detail
+    return dataclasses.replace(score, reason=redact(score.reason), error=redact(score.error), detail=detail)
+
+
+def _resolve(done: asyncio.Future[None], error: Exception | None) -> None:
+    if done.done():
+        return
+    if error is None:
+        done.set_result(None)
+    else:
+        done.set_exception(error)
+
+
+def _nothing(_: Exception | None) -> None:
+    """A doubt that could not be written shows again at the next resume, from its open claim."""

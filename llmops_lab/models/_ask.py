@@ -1,0 +1,217 @@
+"""Between a question and its outcome: the pool of calls in flight, retries, and the spend cap. Runs on one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+
+from llmops_lab import plugins
+from llmops_lab.errors import BadInput, ProviderFault
+from llmops_lab.models._prices import price_of
+from llmops_lab.models._provider import Price, Provider
+from llmops_lab.records import Outcome, Reply, Request
+from llmops_lab.settings import Settings
+
+MAX_WAIT = 120.0
+"""Seconds; a provider that asks to wait longer than this gets no further try."""
+_FIRST_BACKOFF, _LONGEST_BACKOFF = 0.5, 30.0
+_TOKENS_PER_IMAGE = 2_000
+
+
+def open_model(spec: str, settings: Settings) -> Provider:
+    """The provider of a model spec such as ``tiny`` or ``openai:NAME@BASE_URL``. Sends nothing. Raises UnknownName or BadInput."""
+    if not isinstance(spec, str) or not spec.strip():
+        raise BadInput(f"a model is named by text such as 'tiny' or 'openai:NAME@BASE_URL', not {spec!r}.")
+    name, _, target = spec.strip().partition(":")
+    provider: Provider = plugins.find("models", name).connect(target, settings=settings)
+    if provider.price is None:
+        provider.price = price_of(spec, settings)
+    return provider
+
+
+class Pool:
+    """Calls in flight at one provider. Halves on 429 and overload, grows by one for each full round of successes, waits as told."""
+
+    def __init__(self, concurrency: int, limits: Mapping[str, float] | None = None) -> None:
+        limits = limits or {}
+        self.most = max(1, int(min(concurrency, limits.get("concurrency", concurrency))))
+        self.limit = float(self.most)
+        self.in_flight = 0
+        self.answers = 0
+        self.silences = 0
+        self._gap = 60.0 / limits["rpm"] if limits.get("rpm") else 0.0
+        self._next_start = 0.0
+        self._pause_until = 0.0
+        self._halved_at = 0.0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def enter(self) -> None:
+        """Wait for a place, for the pause that the provider asked for, and for the gap of a per-minute limit."""
+        while self.in_flight >= int(self.limit):
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiting.append(waiter)
+            try:
+                await waiter
+            except asyncio.CancelledError:
+                self._wake()  # the place that was offered goes to the next one
+                raise
+        self.in_flight += 1
+        if self._gap or self._pause_until:
+            try:
+                await self._pace()
+            except BaseException:
+                self.leave()
+                raise
+
+    async def _pace(self) -> None:
+        while (wait := max(self._pause_until, self._next_start) - time.monotonic()) > 0:
+            await asyncio.sleep(wait)
+        self._next_start = max(self._next_start, time.monotonic()) + self._gap if self._gap else 0.0
+
+    def leave(self) -> None:
+        """Give the place back."""
+        self.in_flight -= 1
+        self._wake()
+
+    def _wake(self) -> None:
+        free = int(self.limit) - self.in_flight
+        while self._waiting and free > 0:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                free -= 1
+
+    def went_well(self) -> None:
+        """A good answer: room for a little more."""
+        self.answers += 1
+        if self.limit < self.most:
+            self.limit = min(self.most, self.limit + 1.0 / self.limit)
+
+    def went_wrong(self, fault: ProviderFault) -> None:
+        """A fault: overload halves the limit, once for all calls that were in flight together."""
+        if fault.answered:
+            self.answers += 1
+        else:
+            self.silences += 1
+        overloaded = fault.kind == "rate_limited" or fault.status in (503, 529)
+        now = time.monotonic()
+        if overloaded and fault.retryable:
+            if now - self._halved_at > 1.0:
+                self.limit, self._halved_at = max(1.0, self.limit / 2.0), now
+            if fault.retry_after:
+                self._pause_until = max(self._pause_until, now + min(fault.retry_after, MAX_WAIT))
+
+    @property
+    def silent(self) -> bool:
+        """Nothing has ever come back, although there was time for several tries."""
+        return self.answers == 0 and self.silences > 0
+
+
+class Budget:
+    """A cap in USD. Reserves the most that a call may cost before it is sent, settles with what it did cost."""
+
+    def __init__(self, cap: float) -> None:
+        self.cap, self.spent, self.reserved = cap, 0.0, 0.0
+        self.stopped = False
+        self._settled = asyncio.Event()
+
+    async def reserve(self, amount: float) -> bool:
+        """True when the call may go; False when it might pass the cap and no call in flight can free anything."""
+        while not self.stopped:
+            if self.spent + self.reserved + amount <= self.cap + 1e-12:
+                self.reserved += amount
+                return True
+            if self.reserved <= 1e-15:
+                self.stopped = True
+                break
+            self._settled.clear()
+            await self._settled.wait()
+        return False
+
+    def settle(self, reserved: float, cost: float) -> None:
+        """Replace a reservation by the real cost."""
+        self.reserved = max(0.0, self.reserved - reserved)
+        self.spent += cost
+        self._settled.set()
+
+
+def most_it_can_cost(request: Request, price: Price, timeout: float) -> float:
+    """Upper bound in USD of one try: no token is shorter than a byte, and the reply ends at ``max_tokens``."""
+    size = sum(len(message.role) + 8 for message in request.messages) + len(request.text.encode("utf-8", "replace"))
+    images = sum(part.get("type") != "text" for m in request.messages if not isinstance(m.content, str) for part in m.content)
+    reply = int(request.params.get("max_tokens") or 0)
+    tokens = (price.input or 0.0) * (size + images * _TOKENS_PER_IMAGE) + (price.output or 0.0) * reply
+    return tokens + (price.gpu_hour or 0.0) * timeout / 3600.0
+
+
+class Asker:
+    """Asks one model until there is an outcome: a good reply, or a fault that no further try can cure."""
+
+    def __init__(self, provider: Provider, pool: Pool, *, timeout: float, retries: int, budget: Budget | None, stream: bool) -> None:
+        self.provider, self.pool, self.budget = provider, pool, budget
+        self._timeout, self._retries, self._stream = timeout, retries, stream
+        self.sent = 0
+
+    async def ask(
+        self, request: Request, *, on_text: Callable[[str], None] | None = None, on_retry: Callable[[ProviderFault], None] | None = None
+    ) -> Outcome:
+        """The outcome of one question. ``on_retry`` hears of every fault before the next try. Status "skipped" means over budget."""
+        on_text = on_text or (_ignore if self._stream else None)
+        tries, fault = 0, ProviderFault("bad_request", "no try was made")
+        while tries <= self._retries:
+            tries += 1
+            try:
+                reply = await self._once(request, on_text)
+            except ProviderFault as problem:
+                fault = problem
+            else:
+                if reply is None:
+                    return Outcome("skipped", None, "budget", "the next call might have passed the spend cap", tries - 1)
+                return Outcome("ok", reply, tries=tries)
+            if not fault.retryable or tries > self._retries or (fault.retry_after or 0.0) > MAX_WAIT:
+                break
+            if on_retry is not None:
+                on_retry(fault)
+            await asyncio.sleep(self._backoff(tries, fault))
+        return Outcome("failed", None, fault.kind, str(fault), tries, fault.answered)
+
+    async def _once(self, request: Request, on_text: Callable[[str], None] | None) -> Reply | None:
+        price, budget = self.provider.price, self.budget
+        await self.pool.enter()
+        reserved = spent = 0.0
+        try:
+            if budget is not None and price is not None:
+                reserved = most_it_can_cost(request, price, self._timeout)
+                if not await budget.reserve(reserved):
+                    reserved = 0.0
+                    return None
+                spent = reserved  # what a cancelled or unanswered try may have cost
+            self.sent += 1
+            reply = await self.provider.ask(request, timeout=self._timeout, on_text=on_text)
+            if price is not None and reply.cost_usd is None:
+                reply = dataclasses.replace(reply, cost_usd=price.cost(reply.usage, reply.latency_s))
+            spent = reserved if reply.cost_usd is None else reply.cost_usd
+            self.pool.went_well()
+            return reply
+        except ProviderFault as fault:
+            spent = reserved if fault.in_doubt else 0.0
+            self.pool.went_wrong(fault)
+            raise
+        finally:
+            if budget is not None and reserved:
+                budget.settle(reserved, spent)
+            self.pool.leave()
+
+    def _backoff(self, tries: int, fault: ProviderFault) -> float:
+        if fault.retry_after is not None:
+            return fault.retry_after
+        longest = min(_LONGEST_BACKOFF, _FIRST_BACKOFF * 2.0 ** (tries - 1))
+        return random.uniform(longest / 2.0, longest)  # noqa: S311 - jitter, not a secret
+
+
+def _ignore(_: str) -> None:
+    """Asking for a stream is what measures the time to the first token."""

@@ -1,0 +1,98 @@
+"""Secrets leave no trace: every text passes through ``redact`` before it is stored, logged, shown or exported.
+
+Two sources are known: values of environment variables whose names say that they are keys, and strings of the shapes
+that providers give their keys. What the user put into a prompt is still *sent* as written.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any
+
+_SECRET_NAME = re.compile(r"(API_?KEY|ACCESS_?KEY|SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|PRIVATE_?KEY)(?:_|$)|_PAT$", re.IGNORECASE)
+_NOT_SECRET = frozenset({"TOKENIZERS_PARALLELISM"})
+_SHAPES = (
+    r"sk-(?:proj-|ant-|or-v1-|svcacct-|admin-)?[A-Za-z0-9_\-]{16,}",
+    r"hf_[A-Za-z0-9]{16,}",
+    r"gh[pousr]_[A-Za-z0-9]{20,}",
+    r"github_pat_[A-Za-z0-9_]{20,}",
+    r"glpat-[A-Za-z0-9_\-]{16,}",
+    r"gsk_[A-Za-z0-9]{16,}",
+    r"xai-[A-Za-z0-9]{16,}",
+    r"pplx-[A-Za-z0-9]{16,}",
+    r"nvapi-[A-Za-z0-9_\-]{16,}",
+    r"r8_[A-Za-z0-9]{20,}",
+    r"tgp_v1_[A-Za-z0-9_\-]{16,}",
+    r"AIza[A-Za-z0-9_\-]{30,}",
+    r"ya29\.[A-Za-z0-9_\-]{20,}",
+    r"(?:AKIA|ASIA)[A-Z0-9]{16}",
+    r"xox[abeprs]-[A-Za-z0-9\-]{10,}",
+    r"lsv2_[a-z]{2}_[A-Za-z0-9_]{20,}",
+    r"dapi[a-f0-9]{32}",
+    r"eyJ[A-Za-z0-9_\-]{10,}\.eyJ[A-Za-z0-9_\-]{10,}\.[A-Za-z0-9_\-]{10,}",
+    r"(?<=[Bb]earer )[A-Za-z0-9._~+/\-]{16,}=*",
+    r"(?<=://)[^\s/:@]+:[^\s/@]+(?=@)",
+)
+_SHAPE = re.compile("|".join(f"(?<![A-Za-z0-9]){shape}" if shape[0] != "(" or shape.startswith("(?:AKIA") else shape for shape in _SHAPES))
+# One of these stands in every string of a known shape; looking for them first keeps ordinary text cheap.
+_NEEDLES = (
+    *("sk-", "hf_", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "gsk_", "xai-", "pplx-", "nvapi-", "r8_", "tgp_v1_"),
+    *("AIza", "ya29.", "AKIA", "ASIA", "xox", "lsv2_", "dapi", "eyJ", "earer ", "://"),
+)
+MASK = "[redacted]"
+_MIN_SECRET_LENGTH = 8  # shorter values ("1", "true") would eat ordinary text
+
+_compiled: tuple[tuple[str, ...], re.Pattern[str] | None] = ((), None)
+
+
+def _environment_pattern() -> re.Pattern[str] | None:
+    global _compiled
+    values = tuple(
+        sorted(
+            {
+                value
+                for name, value in os.environ.items()
+                if len(value) >= _MIN_SECRET_LENGTH and _SECRET_NAME.search(name) and name not in _NOT_SECRET
+            },
+            key=len,
+            reverse=True,  # the longest first, so that a key that begins like another is masked whole
+        )
+    )
+    if values != _compiled[0]:
+        _compiled = (values, re.compile("|".join(map(re.escape, values))) if values else None)
+    return _compiled[1]
+
+
+class Redactor:
+    """A snapshot of the known secrets; make one per grid or question, not per call (reading the environment costs)."""
+
+    def __init__(self, extra: tuple[str, ...] = ()) -> None:
+        """``extra``: further secret values, for example keys that were read from a file."""
+        self._environment = _environment_pattern()
+        kept = sorted((value for value in extra if len(value) >= _MIN_SECRET_LENGTH), key=len, reverse=True)
+        self._extra = re.compile("|".join(map(re.escape, kept))) if kept else None
+
+    def __call__(self, text: str) -> str:
+        """The text with every known secret replaced by ``[redacted]``."""
+        for pattern in (self._environment, self._extra):
+            if pattern is not None:
+                text = pattern.sub(MASK, text)
+        if any(needle in text for needle in _NEEDLES):
+            text = _SHAPE.sub(MASK, text)
+        return text
+
+    def tree(self, value: Any) -> Any:
+        """The same for every string inside nested dicts, lists and tuples; dict keys too."""
+        if isinstance(value, str):
+            return self(value)
+        if isinstance(value, dict):
+            return {self.tree(key): self.tree(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return type(value)(self.tree(item) for item in value)
+        return value
+
+
+def redact(text: str) -> str:
+    """One text, redacted with the secrets known at this moment."""
+    return Redactor()(text)

@@ -1,0 +1,141 @@
+"""Any DeepEval metric: ``deepeval:NAME`` with its options, or a metric object.
+
+Single-turn metrics only. The test case is made of the row: ``actual_output`` is the reply, ``expected_output`` the
+expected value, ``input`` the row's column of that name, else ``question``, ``query`` or ``prompt``, else all its
+columns as ``name: value`` lines; ``context``, ``retrieval_context``, ``tools_called`` and ``expected_tools`` are
+columns of the same name. ``columns={"context": "passage"}`` says otherwise.
+
+DeepEval's telemetry, its reading of ``.env`` files and of its old key file are switched off unless the environment
+says otherwise. A judge's price is in ``detail["judge_cost_usd"]``. An empty reply is an error: DeepEval does not judge one.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from llmops_lab.errors import BadInput, MissingExtra, UnknownName
+from llmops_lab.records import Reply, Score, digest
+from llmops_lab.scorers._run import Scorer, versions
+from llmops_lab.scorers._text import expected_texts, well_formed
+
+higher_is_better = True
+expensive = True
+
+_QUIET = {"DEEPEVAL_TELEMETRY_OPT_OUT": "1", "DEEPEVAL_DISABLE_DOTENV": "1", "DEEPEVAL_DISABLE_LEGACY_KEYFILE": "1"}
+_INPUTS = ("input", "question", "query", "prompt")
+_LISTS = ("context", "retrieval_context")
+_COLUMNS = ("input", *_LISTS, "tools_called", "expected_tools")
+
+
+def adapt(what: Any, *, options: Mapping[str, Any]) -> Scorer:
+    """A Scorer of a metric's name (with or without ``Metric``) and its constructor's options, or of a metric object.
+
+    Raises UnknownName, MissingExtra, or BadInput for options that the metric refuses (for example no key for its judge).
+    """
+    metrics = _metrics()
+    columns = options.get("columns", {})
+    _check_columns(columns)
+    rest = {key: value for key, value in options.items() if key != "columns"}
+    if isinstance(what, str):
+        metric, fingerprint = _made(metrics, what, rest)
+    elif rest:
+        raise BadInput(f"{type(what).__name__} has its options already; give {', '.join(rest)} where it is made.")
+    else:
+        metric, fingerprint = what, None
+    if not isinstance(metric, metrics.BaseMetric):
+        raise BadInput(f"{type(metric).__name__} judges a conversation or a contest; a grid's cell is one reply.")
+
+    def apply(reply: Reply, target: Any, row: Mapping[str, Any]) -> Score:
+        return _measured(metric, _case(reply, target, row, columns))
+
+    needed = [getattr(each, "value", str(each)) for each in getattr(metric, "_required_params", None) or ()]
+    return Scorer(
+        name=getattr(metric, "name", None) or type(metric).__name__.removesuffix("Metric"),
+        apply=apply,
+        needs_target="expected_output" in needed,
+        expensive=True,
+        fingerprint=None if fingerprint is None or columns else fingerprint,
+        bounds=(0.0, 1.0) if type(metric).__module__.startswith("deepeval.") else None,
+    )
+
+
+def _metrics() -> Any:
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    try:
+        import deepeval.metrics
+    except ImportError as error:
+        raise MissingExtra("deepeval", "judges") from error
+    return deepeval.metrics
+
+
+def _check_columns(columns: Any) -> None:
+    if not isinstance(columns, Mapping):
+        raise BadInput(f"deepeval: columns must map a field to a column, not {columns!r:.80}.")
+    for field in columns:
+        if field not in _COLUMNS:
+            raise UnknownName("test case field", str(field), _COLUMNS)
+
+
+def _made(metrics: Any, name: str, options: Mapping[str, Any]) -> tuple[Any, str | None]:
+    classes = {
+        each.removesuffix("Metric"): found
+        for each in dir(metrics)
+        if isinstance(found := getattr(metrics, each), type) and issubclass(found, metrics.BaseMetric) and found is not metrics.BaseMetric
+    }
+    name = name.removesuffix("Metric")
+    if name not in classes:
+        raise UnknownName("DeepEval metric", name, classes, hint="Metrics of whole conversations cannot score a cell.")
+    try:
+        metric = classes[name](**options)
+    except Exception as error:
+        raise BadInput(f"the scorer deepeval:{name} cannot be made: {error}") from error
+    judge = getattr(metric, "evaluation_model", None)
+    try:
+        return metric, digest({"metric": name, "options": dict(options), "judge": judge, "versions": versions("llmops-lab", "deepeval")})
+    except TypeError:  # an option that is a live object
+        return metric, None
+
+
+def _case(reply: Reply, target: Any, row: Mapping[str, Any], columns: Mapping[str, str]) -> Any:
+    from deepeval.test_case import LLMTestCase
+
+    fields: dict[str, Any] = {"input": _input(row, columns.get("input")), "actual_output": well_formed(reply.text)}
+    for field in _COLUMNS[1:]:
+        value = row.get(columns.get(field, field))
+        if value is not None:
+            fields[field] = [str(value)] if field in _LISTS and not isinstance(value, (list, tuple)) else list(value)
+    expected = expected_texts(target)
+    if len(expected) > 1:
+        raise TypeError("DeepEval takes one expected value, not a list")
+    if expected:
+        fields["expected_output"] = well_formed(expected[0])
+    return LLMTestCase(**fields)
+
+
+def _input(row: Mapping[str, Any], column: str | None) -> str:
+    name = column or next((each for each in _INPUTS if each in row), None)
+    if name is not None:
+        return well_formed(str(row[name]))
+    return well_formed("\n".join(f"{key}: {value}" for key, value in row.items()))
+
+
+def _measured(metric: Any, case: Any) -> Score:
+    """One measurement on a copy: a metric keeps its last result in itself, and cells are judged side by side."""
+    metric = copy.copy(metric)
+    metric.async_mode = False  # its own event loop would meet ours
+    quiet = {"_show_indicator": False} if "_show_indicator" in inspect.signature(metric.measure).parameters else {}
+    returned = metric.measure(case, **quiet)
+    if metric.error:
+        return Score(None, error=str(metric.error)[:500])
+    value = metric.score if metric.score is not None else returned
+    cost = getattr(metric, "evaluation_cost", None)
+    return Score(
+        value if value is None else float(value),
+        reason=str(metric.reason or ("skipped by the metric" if metric.skipped else ""))[:500],
+        detail={"judge_cost_usd": float(cost)} if cost else {},
+    )

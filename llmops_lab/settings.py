@@ -1,0 +1,155 @@
+"""One ``Settings``: defaults < ``[tool.llmops_lab]`` in pyproject.toml < environment < ``configure`` / ``%config``.
+
+The project directory is found by walking up from the working directory to ``pyproject.toml`` or ``.git``. The ledger lies
+in its ``.llmops_lab`` folder (``LLMOPS_LAB_HOME`` moves it).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from llmops_lab.errors import BadInput
+
+_PREFIX = "LLMOPS_LAB_"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every setting, with its default. Environment names are ``LLMOPS_LAB_`` + the upper-case field; tables are JSON there."""
+
+    home: str = ""
+    """Folder of the ledger. Empty: ``.llmops_lab`` in the project directory."""
+    ledger: str = ""
+    """``postgresql://...`` to keep the ledger in PostgreSQL. Empty: SQLite in ``home``."""
+    tracking_uri: str = ""
+    """MLflow tracking URI. Empty: MLFLOW_TRACKING_URI, else ``mlflow.db`` in ``home``."""
+    experiment: str = "llmops_lab"
+    """MLflow experiment that runs are logged to."""
+    model: str = "tiny"
+    """The model that ``%%prompt`` and ``ask`` use when none is named."""
+    embedder: str = "hashing"
+    """The embedder that scorers and few-shot selection use when none is named."""
+    concurrency: int = 16
+    """Calls in flight at most, for each provider."""
+    timeout: float = 60.0
+    """Seconds for one try of one call."""
+    retries: int = 4
+    """Further tries after the first, for faults that another try can cure."""
+    keys: Mapping[str, str] = field(default_factory=dict)
+    """Base URL (or its beginning) -> name of the environment variable that holds its key."""
+    prices: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Model spec -> {"input": USD per million tokens, "output": ...} or {"gpu_hour": USD}."""
+    limits: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Base URL or provider name -> {"concurrency": calls in flight, "rpm": requests a minute}."""
+    trace_sample: float = 0.0
+    """Share of a grid's successful cells that also get an MLflow trace (failed cells always do, up to 20)."""
+    project: str = ""
+    """The project directory that was found (read only); empty when there is none."""
+
+
+_overrides: dict[str, Any] = {}
+_FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
+
+
+def load() -> Settings:
+    """The settings in force now. Raises BadInput for a setting that does not exist or has the wrong type."""
+    project = project_dir()
+    values: dict[str, Any] = {}
+    for source, layer in (
+        (str(project / "pyproject.toml") if project else "", _from_pyproject(project)),
+        ("environment", _from_environment()),
+        ("configure()", _overrides),
+    ):
+        for name, value in layer.items():
+            values[name] = _checked(name, value, source)
+    values["project"] = str(project) if project else ""
+    return Settings(**values)
+
+
+def configure(**values: Any) -> Settings:
+    """Override settings in this process, as ``%config`` does. A value of None takes the override back. Returns what is now in force."""
+    for name, value in values.items():
+        if value is None:
+            _overrides.pop(name, None)
+        else:
+            _overrides[name] = _checked(name, value, "configure()")
+    return load()
+
+
+def project_dir() -> Path | None:
+    """The nearest folder, from the working directory upwards, that holds pyproject.toml or .git."""
+    here = Path.cwd()
+    return next((folder for folder in (here, *here.parents) if (folder / "pyproject.toml").is_file() or (folder / ".git").exists()), None)
+
+
+def home_dir(settings: Settings) -> Path:
+    """The ledger's folder, absolute; made when it is missing."""
+    base = Path(settings.project) if settings.project else Path.cwd()
+    home = Path(settings.home).expanduser().absolute() if settings.home else base / ".llmops_lab"
+    if not home.exists():
+        home.mkdir(parents=True, exist_ok=True)
+        (home / ".gitignore").write_text("*\n")
+    return home
+
+
+def _from_pyproject(project: Path | None) -> dict[str, Any]:
+    path = project / "pyproject.toml" if project else None
+    if path is None or not path.is_file():
+        return {}
+    try:
+        table: dict[str, Any] = tomllib.loads(path.read_text("utf-8")).get("tool", {}).get("llmops_lab", {})
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path} cannot be read: {error}. Mend the file and try again.") from error
+    return table
+
+
+def _from_environment() -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name, value in os.environ.items():
+        key = name.removeprefix(_PREFIX).lower()
+        if not name.startswith(_PREFIX) or key not in _FIELDS or key == "project":
+            continue
+        if isinstance(_default(key), Mapping):
+            try:
+                values[key] = json.loads(value)
+            except ValueError as error:
+                raise BadInput(f"{name} must be a JSON object, for example '{{}}'; it is {value!r}.") from error
+        else:
+            values[key] = value
+    if "tracking_uri" not in values and os.environ.get("MLFLOW_TRACKING_URI"):
+        values["tracking_uri"] = os.environ["MLFLOW_TRACKING_URI"]
+    return values
+
+
+def _default(name: str) -> Any:
+    spec = _FIELDS[name]
+    return spec.default if spec.default is not dataclasses.MISSING else {}
+
+
+def _checked(name: str, value: Any, source: str) -> Any:
+    if name not in _FIELDS or name == "project":
+        close = difflib.get_close_matches(name, _FIELDS, n=1)
+        hint = f" Did you mean {close[0]}?" if close else f" Known: {', '.join(sorted(_FIELDS))}."
+        raise BadInput(f"{source} sets {name!r}, which is no setting.{hint}")
+    default = _default(name)
+    if isinstance(default, Mapping):
+        if not isinstance(value, Mapping):
+            raise BadInput(f"{source}: {name} must be a table, not {value!r}.")
+        return value
+    if isinstance(default, str):
+        return str(value)
+    try:
+        number = type(default)(value)
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"{source}: {name} must be a number, not {value!r}.") from error
+    if number < 0 or (name in ("concurrency", "timeout") and number == 0):
+        raise BadInput(f"{source}: {name} must be above 0, not {value!r}.")
+    return number

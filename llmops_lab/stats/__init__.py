@@ -1,0 +1,1 @@
+"""Statistics of scores: intervals, paired tests, power, many comparisons, confidence sequences, verdicts."""

@@ -1,0 +1,40 @@
+"""The one schema, in the SQL that SQLite and PostgreSQL share. ``{serial}`` and ``{real}`` are the dialect's words.
+
+Replies and scores are only ever added. A call is *in doubt* while its claims outnumber its replies, releases and 'lost' doubts:
+the process that claimed it died before anything was recorded, so it may have been paid for.
+"""
+
+TABLES = (
+    # One line a grid: what was asked for, by whom, and how it ended. ``owner`` is host:pid:start.
+    """CREATE TABLE IF NOT EXISTS grids (
+        grid TEXT PRIMARY KEY, name TEXT NOT NULL, plan TEXT NOT NULL, state TEXT NOT NULL, owner TEXT NOT NULL,
+        started {real} NOT NULL, ended {real}, run_id TEXT)""",
+    # One line a cell. ``reused`` is the ``seq`` of an older reply; NULL when the grid asked for itself.
+    """CREATE TABLE IF NOT EXISTS cells (
+        grid TEXT NOT NULL, cell INTEGER NOT NULL, key TEXT NOT NULL, prompt TEXT NOT NULL, model TEXT NOT NULL, row_id TEXT NOT NULL,
+        replicate INTEGER NOT NULL, reused BIGINT, PRIMARY KEY (grid, cell))""",
+    # Written before anything is sent ('claim'), and taken back when it was not sent after all ('release').
+    """CREATE TABLE IF NOT EXISTS claims (
+        seq {serial}, key TEXT NOT NULL, grid TEXT NOT NULL, kind TEXT NOT NULL, owner TEXT NOT NULL, at {real} NOT NULL)""",
+    # One line an outcome: ok with a reply, or failed with a fault. ``body`` is ASCII JSON, so NUL and lone surrogates survive.
+    """CREATE TABLE IF NOT EXISTS replies (
+        seq {serial}, key TEXT NOT NULL, grid TEXT NOT NULL, row_id TEXT NOT NULL, status TEXT NOT NULL, body TEXT NOT NULL,
+        at {real} NOT NULL)""",
+    # 'lost': the claim ended without an outcome on record. 'retried': sent again after a try that may have been paid for.
+    """CREATE TABLE IF NOT EXISTS doubts (
+        seq {serial}, key TEXT NOT NULL, grid TEXT NOT NULL, kind TEXT NOT NULL, reason TEXT NOT NULL,
+        at {real} NOT NULL)""",
+    """CREATE TABLE IF NOT EXISTS scores (
+        seq {serial}, grid TEXT NOT NULL, cell INTEGER NOT NULL, key TEXT NOT NULL, scorer TEXT NOT NULL, fingerprint TEXT,
+        body TEXT NOT NULL, at {real} NOT NULL)""",
+    """CREATE TABLE IF NOT EXISTS outbox (
+        id {serial}, kind TEXT NOT NULL, payload TEXT NOT NULL, created {real} NOT NULL, done_at {real}, remote_id TEXT,
+        tries INTEGER NOT NULL DEFAULT 0, last_error TEXT)""",
+    "CREATE INDEX IF NOT EXISTS cells_key ON cells (key)",
+    "CREATE INDEX IF NOT EXISTS cells_row ON cells (row_id)",
+    "CREATE INDEX IF NOT EXISTS claims_key ON claims (key)",
+    "CREATE INDEX IF NOT EXISTS replies_key ON replies (key)",
+    "CREATE INDEX IF NOT EXISTS doubts_key ON doubts (key)",
+    "CREATE INDEX IF NOT EXISTS scores_cell ON scores (grid, cell)",
+    "CREATE INDEX IF NOT EXISTS scores_reuse ON scores (key, fingerprint)",
+)

@@ -1,0 +1,396 @@
+"""The ledger's door: claim, record, look up, score, and read a grid back. See ``_schema`` for what lies where."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmops_lab import settings as _settings
+from llmops_lab.errors import StoreError
+from llmops_lab.records import Outcome, Reply, Score, Status, Usage, canonical
+from llmops_lab.store._dialect import Dialect, create_tables, dialect_for
+from llmops_lab.store._writer import Done, Write, Writer
+
+_CHUNK = 500
+_CLAIM = "INSERT INTO claims (key, grid, kind, owner, at) VALUES (?, ?, ?, ?, ?)"
+_REPLY = "INSERT INTO replies (key, grid, row_id, status, body, at) VALUES (?, ?, ?, ?, ?, ?)"
+_DOUBT = "INSERT INTO doubts (key, grid, kind, reason, at) VALUES (?, ?, ?, ?, ?)"
+_SCORE = "INSERT INTO scores (grid, cell, key, scorer, fingerprint, body, at) VALUES (?, ?, ?, ?, ?, ?, ?)"
+_CELL = (
+    "INSERT INTO cells (grid, cell, key, prompt, model, row_id, replicate, reused) VALUES (?, ?, ?, ?, ?, ?, ?, ?) "
+    "ON CONFLICT (grid, cell) DO NOTHING"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CellRow:
+    """One cell of a grid as it was planned; ``reused`` is the number of an older reply that answers it."""
+
+    cell: int
+    key: str
+    prompt: str
+    model: str
+    row_id: str
+    replicate: int
+    reused: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CellState:
+    """One cell as the ledger knows it now; ``outcome`` None while nothing is recorded."""
+
+    row: CellRow
+    outcome: Outcome | None
+
+
+class Ledger:
+    """Open it with ``open_ledger``. Reads are safe from any thread; writes go through one writer thread."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self.dialect = dialect
+        self.owner = f"{socket.gethostname()}:{os.getpid()}:{_process_start(os.getpid())}"
+        self._local = threading.local()
+        with self._reading() as connection:
+            create_tables(dialect, connection)
+        self._writer = Writer(dialect)
+
+    @property
+    def place(self) -> str:
+        """Where it lies: an absolute path, or host/name of the PostgreSQL database."""
+        return self.dialect.place
+
+    def close(self) -> None:
+        """Finish queued writes."""
+        self._writer.close()
+
+    # -- writing, hot path -------------------------------------------------------------------------------------------------
+    def put(self, writes: Sequence[Write], done: Done) -> None:
+        """Queue rows made by the functions below; ``done(error | None)`` is called after their commit, in the writer's thread."""
+        self._writer.put(writes, done)
+
+    def write(self, *writes: Write) -> None:
+        """Commit rows and wait. Raises StoreError."""
+        self._writer.write(writes)
+
+    def claims(self, grid: str, keys: Iterable[str], kind: str = "claim") -> Write:
+        """Rows saying that these calls are about to be sent (``claim``), or were not sent after all (``release``)."""
+        now = time.time()
+        return _CLAIM, [(key, grid, kind, self.owner, now) for key in keys]
+
+    def reply(self, grid: str, key: str, row_id: str, outcome: Outcome) -> Write:
+        """The row of one outcome."""
+        return _REPLY, [(key, grid, row_id, outcome.status, _outcome_body(outcome), time.time())]
+
+    def doubts(self, grid: str, keys: Iterable[str], kind: str, reason: str) -> Write:
+        """Rows saying that these calls may have been paid for: ``lost`` (no outcome on record) or ``retried`` (one follows)."""
+        now = time.time()
+        return _DOUBT, [(key, grid, kind, reason, now) for key in keys]
+
+    def scores(self, grid: str, items: Iterable[tuple[int, str, str, str | None, Score]]) -> Write:
+        """Rows of ``(cell, key, scorer, fingerprint, score)``."""
+        now = time.time()
+        return _SCORE, [(grid, cell, key, scorer, mark, _score_body(score), now) for cell, key, scorer, mark, score in items]
+
+    # -- grids -------------------------------------------------------------------------------------------------------------
+    def begin(self, grid: str, name: str, plan: dict[str, Any], cells: Iterable[CellRow]) -> None:
+        """Record a grid and its planned cells; the same grid again (a resume) only takes it over."""
+        self.write(
+            (
+                "INSERT INTO grids (grid, name, plan, state, owner, started) VALUES (?, ?, ?, 'running', ?, ?) "
+                "ON CONFLICT (grid) DO UPDATE SET state = 'running', owner = excluded.owner, ended = NULL",
+                [(grid, _plain(name), canonical(plan), self.owner, time.time())],
+            )
+        )
+        for chunk in _chunks(cells, 5000):
+            rows = [(grid, c.cell, c.key, _plain(c.prompt), _plain(c.model), _plain(c.row_id), c.replicate, c.reused) for c in chunk]
+            self.write((_CELL, rows))
+
+    def end(self, grid: str, state: str) -> None:
+        """Record how a grid ended."""
+        self.write(("UPDATE grids SET state = ?, ended = ? WHERE grid = ?", [(state, time.time(), grid)]))
+
+    def linked(self, grid: str, run_id: str) -> None:
+        """Record the MLflow run of a grid."""
+        self.write(("UPDATE grids SET run_id = ? WHERE grid = ?", [(run_id, grid)]))
+
+    def grid(self, grid_or_run: str) -> dict[str, Any] | None:
+        """The record of a grid, by its own id, its MLflow run id or its name (the newest), or None."""
+        sql = (
+            "SELECT grid, name, plan, state, owner, started, ended, run_id FROM grids "
+            "WHERE grid = ? OR run_id = ? OR name = ? ORDER BY started DESC LIMIT 1"
+        )
+        rows = self._select(sql, (grid_or_run,) * 3)
+        return self._grid_record(rows[0]) if rows else None
+
+    def grids(self, limit: int = 20) -> list[dict[str, Any]]:
+        """The newest grids first. A grid whose process is gone while ``running`` is shown as ``interrupted``."""
+        sql = "SELECT grid, name, plan, state, owner, started, ended, run_id FROM grids ORDER BY started DESC LIMIT ?"
+        return [self._grid_record(row) for row in self._select(sql, (limit,))]
+
+    def _grid_record(self, row: Sequence[Any]) -> dict[str, Any]:
+        grid, name, plan, state, owner, started, ended, run_id = row
+        if state == "running" and not is_alive(owner):
+            state = "interrupted"
+        record = {"grid": grid, "name": name, "plan": json.loads(plan), "state": state, "started": started, "ended": ended}
+        return {**record, "run_id": run_id}
+
+    # -- looking up --------------------------------------------------------------------------------------------------------
+    def answered(self, keys: Iterable[str], *, grid: str | None = None) -> dict[str, int]:
+        """Key -> number of its newest good reply, for the keys that have one; only those of ``grid`` where it is given."""
+        found: dict[str, int] = {}
+        only = " AND grid = ?" if grid else ""
+        for chunk in _chunks(keys, _CHUNK):
+            marks = ",".join("?" * len(chunk))
+            sql = f"SELECT key, MAX(seq) FROM replies WHERE status = 'ok' AND key IN ({marks}){only} GROUP BY key"  # noqa: S608
+            found.update(self._select(sql, (*chunk, grid) if grid else chunk))
+        return found
+
+    def outcomes(self, numbers: Sequence[int]) -> Iterator[tuple[int, Outcome]]:
+        """``(number, outcome)`` of recorded replies, a chunk at a time."""
+        for chunk in _chunks(numbers, _CHUNK):
+            sql = f"SELECT seq, status, body FROM replies WHERE seq IN ({','.join('?' * len(chunk))})"  # noqa: S608
+            for seq, status, body in self._select(sql, chunk):
+                yield seq, _outcome(status, body)
+
+    def settle_doubts(self, grid: str, keys: Iterable[str]) -> list[str]:
+        """Find calls that a dead process claimed and never answered; record and return them."""
+        found: list[str] = []
+        for chunk in _chunks(keys, _CHUNK):
+            found += self._unsettled(chunk)
+        if found:
+            self.write(self.doubts(grid, found, "lost", "the process that sent it ended before a reply was recorded"))
+        return found
+
+    def _unsettled(self, keys: Sequence[str]) -> list[str]:
+        marks = ",".join("?" * len(keys))
+        sql = f"SELECT key, kind, owner FROM claims WHERE key IN ({marks})"  # noqa: S608
+        open_claims: dict[str, int] = {}
+        live: set[str] = set()
+        for key, kind, owner in self._select(sql, keys):
+            open_claims[key] = open_claims.get(key, 0) + (1 if kind == "claim" else -1)
+            if kind == "claim" and owner != self.owner and is_alive(owner):
+                live.add(key)
+        if not open_claims:
+            return []
+        marks = ",".join("?" * len(open_claims))
+        for source in ("replies WHERE", "doubts WHERE kind = 'lost' AND"):
+            sql = f"SELECT key, COUNT(*) FROM {source} key IN ({marks}) GROUP BY key"  # noqa: S608
+            for key, count in self._select(sql, tuple(open_claims)):
+                open_claims[key] -= count
+        return [key for key, count in open_claims.items() if count > 0 and key not in live]
+
+    def doubted(self, grid: str) -> list[str]:
+        """All keys of a grid's cells that may have been paid for twice, from every process that ever ran them."""
+        sql = "SELECT DISTINCT c.key FROM cells c JOIN doubts d ON d.key = c.key WHERE c.grid = ? ORDER BY c.key"
+        return [row[0] for row in self._select(sql, (grid,))]
+
+    def stored_scores(self, marks: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Score]:
+        """``(key, fingerprint)`` -> the newest good score, for those that have one."""
+        found: dict[tuple[str, str], Score] = {}
+        for chunk in _chunks(marks, _CHUNK // 2):
+            where = " OR ".join("(key = ? AND fingerprint = ?)" for _ in chunk)
+            sql = f"SELECT key, fingerprint, body FROM scores WHERE {where} ORDER BY seq"  # noqa: S608
+            for key, mark, body in self._select(sql, tuple(part for pair in chunk for part in pair)):
+                score = _score(body)
+                if score.value is not None:
+                    found[key, mark] = score
+        return found
+
+    def cells(self, grid: str) -> Iterator[CellState]:
+        """Every cell of a grid in plan order, with its newest outcome, streamed."""
+        sql = (
+            "SELECT c.cell, c.key, c.prompt, c.model, c.row_id, c.replicate, c.reused, r.status, r.body FROM cells c "
+            "LEFT JOIN replies r ON r.seq = COALESCE((SELECT MAX(o.seq) FROM replies o WHERE o.key = c.key AND o.grid = c.grid), c.reused) "
+            "WHERE c.grid = ? ORDER BY c.cell"
+        )
+        for row in self._stream(sql, (grid,)):
+            yield CellState(CellRow(*row[:7]), None if row[7] is None else _outcome(row[7], row[8]))
+
+    def grid_scores(self, grid: str) -> Iterator[tuple[int, str, Score]]:
+        """``(cell, scorer, score)`` of a grid, oldest first: a later one replaces an earlier one."""
+        for cell, scorer, body in self._stream("SELECT cell, scorer, body FROM scores WHERE grid = ? ORDER BY seq", (grid,)):
+            yield cell, scorer, _score(body)
+
+    def spend(self) -> list[tuple[str, int, float | None, int]]:
+        """``(grid name, calls, known cost in USD, calls without a price)`` of every grid, newest first."""
+        totals: dict[str, list[Any]] = {}
+        sql = "SELECT g.name, r.body FROM replies r JOIN grids g ON g.grid = r.grid WHERE r.status = 'ok' ORDER BY g.started DESC"
+        for name, body in self._stream(sql, ()):
+            cost = json.loads(body).get("cost_usd")
+            entry = totals.setdefault(name, [0, None, 0])
+            entry[0] += 1
+            entry[1], entry[2] = (entry[1], entry[2] + 1) if cost is None else ((entry[1] or 0.0) + cost, entry[2])
+        return [(name, *entry) for name, entry in totals.items()]
+
+    # -- outbox ------------------------------------------------------------------------------------------------------------
+    def outbox_add(self, kind: str, payload: dict[str, Any]) -> int:
+        """Queue an entry for MLflow; returns its number."""
+        with self._reading() as connection:
+            sql = self.dialect.sql("INSERT INTO outbox (kind, payload, created) VALUES (?, ?, ?) RETURNING id")
+            return int(connection.execute(sql, (kind, canonical(payload), time.time())).fetchone()[0])
+
+    def outbox_pending(self) -> list[tuple[int, str, dict[str, Any]]]:
+        """``(id, kind, payload)`` of everything not yet delivered, oldest first."""
+        rows = self._select("SELECT id, kind, payload FROM outbox WHERE done_at IS NULL ORDER BY id", ())
+        return [(number, kind, json.loads(payload)) for number, kind, payload in rows]
+
+    def outbox_done(self, number: int, remote_id: str) -> None:
+        """Mark one entry as delivered."""
+        self.write(("UPDATE outbox SET done_at = ?, remote_id = ?, tries = tries + 1 WHERE id = ?", [(time.time(), remote_id, number)]))
+
+    def outbox_failed(self, number: int, error: str) -> None:
+        """Note a failed try; the entry stays."""
+        self.write(("UPDATE outbox SET tries = tries + 1, last_error = ? WHERE id = ?", [(_plain(error)[:2000], number)]))
+
+    # -- connections -------------------------------------------------------------------------------------------------------
+    def _select(self, sql: str, values: Sequence[Any]) -> list[Any]:
+        with self._reading() as connection:
+            return list(connection.execute(self.dialect.sql(sql), tuple(values)).fetchall())
+
+    def _stream(self, sql: str, values: Sequence[Any]) -> Iterator[Any]:
+        with self._reading() as connection:
+            cursor = connection.execute(self.dialect.sql(sql), tuple(values))
+            while rows := cursor.fetchmany(_CHUNK):
+                yield from rows
+
+    @contextmanager
+    def _reading(self) -> Iterator[Any]:
+        connection = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._local.connection = self.dialect.connect()
+        try:
+            yield connection
+        except self.dialect.errors as error:
+            self._local.connection = None
+            raise StoreError(f"the ledger {self.place} cannot be read: {error}. See `llmops-lab doctor`.", self.place) from error
+
+
+_open: dict[tuple[str, int], Ledger] = {}
+_opening = threading.Lock()
+
+
+def open_ledger(settings: _settings.Settings) -> Ledger:
+    """The ledger that the settings name; one object a place and process. Raises StoreError or BadInput."""
+    place = settings.ledger or ledger_path(settings)
+    with _opening:
+        key = (place, os.getpid())  # after a fork the parent's connections must not be used
+        if key not in _open:
+            _open[key] = Ledger(dialect_for(place))
+        return _open[key]
+
+
+def ledger_path(settings: _settings.Settings) -> str:
+    """Where the SQLite ledger lies. Raises StoreError when its folder cannot be made."""
+    try:
+        return str(_settings.home_dir(settings) / "lab.db")
+    except OSError as error:
+        wanted = settings.home or str(Path(settings.project or ".") / ".llmops_lab")
+        message = f"the ledger's folder {wanted} cannot be made: {error.strerror}. Set LLMOPS_LAB_HOME to one that can."
+        raise StoreError(message, wanted) from error
+
+
+@atexit.register
+def _close_all() -> None:
+    for (_, pid), ledger in _open.items():
+        if pid == os.getpid():
+            ledger.close()
+
+
+def is_alive(owner: str) -> bool:
+    """Whether the process ``host:pid:start`` still runs. On another host nobody can tell: taken as alive for PostgreSQL's sake."""
+    host, pid, start = owner.rsplit(":", 2)
+    if host != socket.gethostname():
+        return True
+    return _process_start(int(pid)) == start != ""
+
+
+def _process_start(pid: int) -> str:
+    # Field 22 of /proc/PID/stat: two processes with the same number never share it.
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        pass
+    if Path("/proc/self").exists():
+        return ""
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return ""
+    return "running"
+
+
+def _plain(text: str) -> str:
+    # Labels and row ids are TEXT columns: no lone surrogates (SQLite), no NUL (PostgreSQL).
+    return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\x00", "\\x00")
+
+
+def _outcome_body(outcome: Outcome) -> str:
+    reply = outcome.reply
+    if reply is None:
+        return canonical({"error": outcome.error, "message": outcome.message, "tries": outcome.tries})
+    body: dict[str, Any] = {
+        "text": reply.text,
+        "finish_reason": reply.finish_reason,
+        "input_tokens": reply.usage.input_tokens,
+        "output_tokens": reply.usage.output_tokens,
+        "latency_s": reply.latency_s,
+        "ttft_s": reply.ttft_s,
+        "cost_usd": reply.cost_usd,
+        "model": reply.model,
+        "tries": outcome.tries,
+    }
+    if reply.tool_calls:
+        body["tool_calls"] = reply.tool_calls
+    if reply.logprobs is not None:
+        body["logprobs"] = reply.logprobs
+    return json.dumps(body, separators=(",", ":"))
+
+
+def _outcome(status: Status, body: str) -> Outcome:
+    data = json.loads(body)
+    if status != "ok":
+        return Outcome(status, None, error=data["error"], message=data["message"], tries=data["tries"])
+    reply = Reply(
+        data["text"],
+        data["finish_reason"],
+        Usage(data["input_tokens"], data["output_tokens"]),
+        data["latency_s"],
+        data["ttft_s"],
+        data["cost_usd"],
+        data["model"],
+        tuple(data.get("tool_calls", ())),
+        tuple(data["logprobs"]) if "logprobs" in data else None,
+    )
+    return Outcome("ok", reply, tries=data["tries"])
+
+
+def _score_body(score: Score) -> str:
+    body: dict[str, Any] = {"value": score.value}
+    for name in ("reason", "error", "detail"):
+        if getattr(score, name):
+            body[name] = getattr(score, name)
+    return json.dumps(body, separators=(",", ":"), default=str)
+
+
+def _score(body: str) -> Score:
+    return Score(**json.loads(body))
+
+
+def _chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    chunk: list[Any] = []
+    for item in items:
+        chunk.append(item)
+        if len(chunk) == size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk

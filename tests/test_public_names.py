@@ -1,0 +1,46 @@
+"""The names that users rely on. A change here is a change of the public interface and belongs in CHANGELOG.md."""
+
+import inspect
+
+import pytest
+
+import llmops_lab as lab
+
+NAMES = [
+    "Examples",
+    "Prompt",
+    "Score",
+    "ask",
+    "compare",
+    "compare_all",
+    "configure",
+    "grid",
+    "load",
+    "model",
+    "models",
+    "prompts",
+    "scorer",
+    "scorers",
+]
+
+
+def test_the_public_names_are_these():
+    assert sorted(lab.__all__) == NAMES
+
+
+def test_dir_shows_the_public_names():
+    assert set(NAMES) <= set(dir(lab))
+
+
+def test_the_extension_can_be_loaded_and_unloaded():
+    assert callable(lab.load_ipython_extension)
+    assert callable(lab.unload_ipython_extension)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_public_name_says_what_it_is(name):
+    assert len(inspect.getdoc(getattr(lab, name)) or "") > 20
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error():
+    assert not hasattr(lab, "no_such_name")
