@@ -21,7 +21,7 @@ _HOME = {
     "scorer": "llmops_lab.api.calls",
     "scorers": "llmops_lab.api.calls",
 }
-__all__ = sorted(_HOME)  # noqa: PLE0605 - the names are resolved when they are first used
+__all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> Any:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
+from llmops_lab.errors import BadInput, UnknownName
 from llmops_lab.flows.grid import LiveGrid
 from llmops_lab.flows.track import track_grid
 from llmops_lab.grids.frame import CELL_COLUMNS, cell_records, summarise
@@ -50,7 +51,9 @@ class Grid:
     def start(self, sink: Callable[[Progress], None] | None = None) -> Grid:
         """Begin (or go on with) the cells that have no good reply yet; returns at once."""
         if self._live is None:
-            raise RuntimeError("a loaded grid is read only")
+            raise BadInput(
+                "this grid was loaded from the ledger and is read only. Call lab.grid(...) with the same arguments to go on with it."
+            )
         with self._lock:
             self._run, self._future = self._live.start(sink)
         return self
@@ -108,6 +111,25 @@ class Grid:
         import pandas
 
         return pandas.DataFrame(summarise(self.records(), self.scorers))
+
+    def plot(self, scorer: str | None = None) -> Any:
+        """A plotly figure: the mean of one scorer (the first, if none is named) with its interval, a bar for each prompt and model."""
+        import plotly.graph_objects as figures
+
+        if not self.scorers:
+            raise BadInput("there is nothing to plot: this grid has no scorer.")
+        name = scorer or self.scorers[0]
+        if name not in self.scorers:
+            raise UnknownName("score column", name, self.scorers)
+        lines = [line for line in summarise(self.records(), self.scorers) if line[name] is not None]
+        up = [line[f"{name}_high"] - line[name] for line in lines]
+        down = [line[name] - line[f"{name}_low"] for line in lines]
+        bar = figures.Bar(
+            x=[f"{line['prompt']} / {line['model']}" for line in lines],
+            y=[line[name] for line in lines],
+            error_y={"type": "data", "symmetric": False, "array": up, "arrayminus": down},
+        )
+        return figures.Figure([bar], {"yaxis": {"title": {"text": f"{name}, 95 % interval"}}})
 
     def __repr__(self) -> str:
         lines = summarise(self.records(), self.scorers)

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import queue
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,13 +16,14 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from llmops_lab.errors import LabError, ProviderFault, StoreError
+from llmops_lab.grids._scoring import Judge, Scoring
 from llmops_lab.grids.decide import StopRule
 from llmops_lab.grids.plan import Plan
-from llmops_lab.records import Outcome, Reply, Request, Score
+from llmops_lab.records import Outcome, Request
 from llmops_lab.store._writer import Write
 from llmops_lab.store.ledger import Ledger
 
-PENDING, OK, FAILED, CANCELLED, SKIPPED = range(5)
+PENDING, OK, FAILED, CANCELLED = range(4)
 GRACE = 2.0
 """Seconds that calls in flight get to come home after a cancel, so that what was paid for is kept."""
 _BEAT = 0.1
@@ -46,16 +45,6 @@ class Ask(Protocol):
     async def ask(self, request: Request, *, on_retry: Callable[[ProviderFault], None] | None = None) -> Outcome:
         """The outcome of one question."""
         ...
-
-
-class Judge(Protocol):
-    """A scorer: never raises; ``fingerprint`` None means that a stored score must not be reused."""
-
-    name: str
-    expensive: bool
-    fingerprint: str | None
-
-    def __call__(self, reply: Reply, target: Any, row: Mapping[str, Any]) -> Score: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +82,7 @@ class GridRun:
         sink: Callable[[Progress], None] | None = None,
     ) -> None:
         self.plan, self.ledger, self.grid, self.rule = plan, ledger, grid, rule
-        self._asks, self._concurrency, self._redact, self._sink = asks, concurrency, redact, sink
+        self._asks, self._concurrency, self.redact, self._sink = asks, concurrency, redact, sink
         self._order = order
         self.statuses = bytearray(len(plan))
         self.state = "running"
@@ -103,14 +92,14 @@ class GridRun:
         self._answered = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._started = time.monotonic()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._scoring = _Scoring(self, judges, expected)
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self._scoring = Scoring(self, judges, expected)
 
     # -- from any thread ---------------------------------------------------------------------------------------------------
     def cancel(self) -> None:
         """Stop sending; calls in flight get ``GRACE`` seconds."""
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._stop, "cancelled")
+        if self.loop is not None:
+            self.loop.call_soon_threadsafe(self._stop, "cancelled")
 
     def progress(self) -> Progress:
         """How it stands now."""
@@ -123,7 +112,7 @@ class GridRun:
     # -- on the background loop --------------------------------------------------------------------------------------------
     async def go(self, reused: Mapping[int, int]) -> str:
         """Ask for every cell that is not in ``reused`` (cell -> number of its recorded reply), score all; returns the final state."""
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._started = time.monotonic()
         self._scoring.start()
         beat = asyncio.ensure_future(self._beat())
@@ -133,7 +122,7 @@ class GridRun:
             for number, ask in enumerate(self._asks):
                 groups.setdefault(ask.group, []).append(number)
             await asyncio.gather(*(self._run_group(models) for models in groups.values()))
-            await self._loop.run_in_executor(None, self._scoring.finish)
+            await self.loop.run_in_executor(None, self._scoring.finish)
         except StoreError as error:
             self._fail(error)
         finally:
@@ -146,6 +135,8 @@ class GridRun:
     async def _serve_recorded(self, reused: Mapping[int, int]) -> None:
         cells = {number: cell for cell, number in reused.items()}
         self.reused = len(reused)
+        for cell in reused:
+            self.statuses[cell] = OK
         await asyncio.get_running_loop().run_in_executor(None, self._scoring.add_recorded, cells)
 
     async def _run_group(self, models: Sequence[int]) -> None:
@@ -206,7 +197,7 @@ class GridRun:
             return
         self.calls += 1
         self._answered = self._answered or outcome.answered
-        outcome = _redacted(outcome, self._redact)
+        outcome = _redacted(outcome, self.redact)
         await self._commit(self.ledger.reply(self.grid, key, row_id, outcome))
         self._count(cell, outcome)
 
@@ -240,8 +231,8 @@ class GridRun:
         if self.state != "running":
             return
         self.state = state
-        if state == "cancelled" and self._loop is not None:
-            self._loop.call_later(GRACE, self._cancel_tasks)
+        if state == "cancelled" and self.loop is not None:
+            self.loop.call_later(GRACE, self._cancel_tasks)
 
     def _cancel_tasks(self) -> None:
         for task in self._tasks:
@@ -310,100 +301,6 @@ class _Window:
         return sorted(self._claimed)
 
 
-class _Scoring:
-    """One thread that scores replies after they are on disk. A slow scorer delays no call, a broken one loses no reply."""
-
-    def __init__(self, run: GridRun, judges: Sequence[Judge], expected: str | None) -> None:
-        self._run, self._judges, self._expected = run, judges, expected
-        self._queue: queue.SimpleQueue[tuple[int, Reply] | None] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
-        self._problem: Exception | None = None
-        self._reusable = [judge for judge in judges if judge.expensive and judge.fingerprint]
-
-    def start(self) -> None:
-        if self._judges:
-            self._thread = threading.Thread(target=self._work, name="llmops_lab-scoring", daemon=True)
-            self._thread.start()
-
-    def add(self, cell: int, reply: Reply) -> None:
-        if self._judges:
-            self._queue.put((cell, reply))
-
-    def add_recorded(self, cells: Mapping[int, int]) -> None:
-        """Replies that the ledger already has, ``number -> cell``; read a chunk at a time."""
-        for number, outcome in self._run.ledger.outcomes(list(cells)):
-            cell = cells[number]
-            self._run.statuses[cell] = OK
-            if outcome.reply is not None:
-                self.add(cell, outcome.reply)
-
-    def finish(self) -> None:
-        """Wait until everything is scored and on disk. Raises StoreError."""
-        self.close()
-        if self._problem is not None:
-            raise self._problem
-
-    def close(self) -> None:
-        if self._thread is not None:
-            self._queue.put(None)
-            self._thread.join()
-            self._thread = None
-
-    def _work(self) -> None:
-        ended = False
-        while not ended:
-            batch = [self._queue.get()]
-            while not self._queue.empty() and len(batch) < 256:
-                batch.append(self._queue.get())
-            ended = None in batch
-            cells = [item for item in batch if item is not None]
-            if cells and self._problem is None:
-                try:
-                    self._score(cells)
-                except StoreError as error:
-                    self._problem = error
-
-    def _score(self, cells: Sequence[tuple[int, Reply]]) -> None:
-        run = self._run
-        stored = self._stored([cell for cell, _ in cells])
-        found: list[tuple[int, str, str, str | None, Score]] = []
-        for cell, reply in cells:
-            row = run.plan.rows.items[run.plan.place(cell).row]
-            target = row.get(self._expected) if self._expected else None
-            key = run.plan.key(cell)
-            for judge in self._judges:
-                score = stored.get((key, _mark(judge, target))) if stored else None
-                score = _redacted_score(judge(reply, target, row), run._redact) if score is None else score
-                found.append((cell, key, judge.name, _mark(judge, target), score))
-        run.ledger.write(run.ledger.scores(run.grid, found))
-        run.scored += sum(score.value is not None for *_, score in found)
-        run.unscored += sum(score.value is None for *_, score in found)
-        self._tell_rule(found)
-
-    def _tell_rule(self, found: Sequence[tuple[int, str, str, str | None, Score]]) -> None:
-        run = self._run
-        if run.rule is None or run._loop is None:
-            return
-        for cell, _, name, _, score in found:
-            if name == self._judges[0].name:
-                run._loop.call_soon_threadsafe(run.rule_add, cell, None if score.value is None else float(score.value))
-
-    def _stored(self, cells: Sequence[int]) -> Mapping[tuple[str, str | None], Score]:
-        if not self._reusable:
-            return {}
-        marks = []
-        for cell in cells:
-            row = self._run.plan.rows.items[self._run.plan.place(cell).row]
-            target = row.get(self._expected) if self._expected else None
-            marks += [(self._run.plan.key(cell), mark) for judge in self._reusable if (mark := _mark(judge, target))]
-        return dict(self._run.ledger.stored_scores(marks))
-
-
-def _mark(judge: Judge, target: Any) -> str | None:
-    # What a stored score stands for: the scorer with its options, and the target that it compared with.
-    return f"{judge.fingerprint}:{target!r:.200}" if judge.fingerprint else None
-
-
 def _redacted(outcome: Outcome, redact: Callable[[Any], Any]) -> Outcome:
     if outcome.reply is None:
         return dataclasses.replace(outcome, message=redact(outcome.message))
@@ -413,13 +310,6 @@ def _redacted(outcome: Outcome, redact: Callable[[Any], Any]) -> Outcome:
     if text is reply.text and calls is reply.tool_calls:
         return outcome
     return dataclasses.replace(outcome, reply=dataclasses.replace(reply, text=text, tool_calls=calls))
-
-
-def _redacted_score(score: Score, redact: Callable[[Any], Any]) -> Score:
-    if not (score.reason or score.error or score.detail):
-        return score
-    detail = redact(dict(score.detail)) if score.detail else score.detail
-    return dataclasses.replace(score, reason=redact(score.reason), error=redact(score.error), detail=detail)
 
 
 def _resolve(done: asyncio.Future[None], error: Exception | None) -> None:

@@ -1,0 +1,143 @@
+"""Scoring beside the calls: one thread that takes replies when they are on disk and writes their scores."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import queue
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from llmops_lab.errors import StoreError
+from llmops_lab.grids.plan import Plan
+from llmops_lab.records import Reply, Score
+from llmops_lab.store.ledger import Ledger
+
+
+class Judge(Protocol):
+    """A scorer: never raises; ``fingerprint`` None means that a stored score must not be reused."""
+
+    name: str
+    expensive: bool
+    fingerprint: str | None
+
+    def __call__(self, reply: Reply, target: Any, row: Mapping[str, Any]) -> Score: ...
+
+
+class Run(Protocol):
+    """What scoring needs of the pass that it belongs to."""
+
+    plan: Plan
+    ledger: Ledger
+    grid: str
+    scored: int
+    unscored: int
+    redact: Callable[[Any], Any]
+    loop: asyncio.AbstractEventLoop | None
+
+    def rule_add(self, cell: int, value: float | None) -> None:
+        """Tell the stop rule about a finished cell."""
+
+
+class Scoring:
+    """One thread that scores replies after they are on disk. A slow scorer delays no call, a broken one loses no reply."""
+
+    def __init__(self, run: Run, judges: Sequence[Judge], expected: str | None) -> None:
+        self._run, self._judges, self._expected = run, judges, expected
+        self._queue: queue.SimpleQueue[tuple[int, Reply] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._problem: Exception | None = None
+        self._reusable = [judge for judge in judges if judge.expensive and judge.fingerprint]
+
+    def start(self) -> None:
+        """Begin to take replies."""
+        if self._judges:
+            self._thread = threading.Thread(target=self._work, name="llmops_lab-scoring", daemon=True)
+            self._thread.start()
+
+    def add(self, cell: int, reply: Reply) -> None:
+        """Queue one reply."""
+        if self._judges:
+            self._queue.put((cell, reply))
+
+    def add_recorded(self, cells: Mapping[int, int]) -> None:
+        """Replies that the ledger already has, ``number -> cell``; read a chunk at a time."""
+        for number, outcome in self._run.ledger.outcomes(list(cells)):
+            cell = cells[number]
+            if outcome.reply is not None:
+                self.add(cell, outcome.reply)
+
+    def finish(self) -> None:
+        """Wait until everything is scored and on disk. Raises StoreError."""
+        self.close()
+        if self._problem is not None:
+            raise self._problem
+
+    def close(self) -> None:
+        """Score what is queued and end the thread."""
+        if self._thread is not None:
+            self._queue.put(None)
+            self._thread.join()
+            self._thread = None
+
+    def _work(self) -> None:
+        ended = False
+        while not ended:
+            batch = [self._queue.get()]
+            while not self._queue.empty() and len(batch) < 256:
+                batch.append(self._queue.get())
+            ended = None in batch
+            cells = [item for item in batch if item is not None]
+            if cells and self._problem is None:
+                try:
+                    self._score(cells)
+                except StoreError as error:
+                    self._problem = error
+
+    def _score(self, cells: Sequence[tuple[int, Reply]]) -> None:
+        run = self._run
+        stored = self._stored([cell for cell, _ in cells])
+        found: list[tuple[int, str, str, str | None, Score]] = []
+        for cell, reply in cells:
+            row = run.plan.rows.items[run.plan.place(cell).row]
+            target = row.get(self._expected) if self._expected else None
+            key = run.plan.key(cell)
+            for judge in self._judges:
+                score = stored.get((key, _mark(judge, target))) if stored else None
+                score = _redacted_score(judge(reply, target, row), run.redact) if score is None else score
+                found.append((cell, key, judge.name, _mark(judge, target), score))
+        run.ledger.write(run.ledger.scores(run.grid, found))
+        run.scored += sum(score.value is not None for *_, score in found)
+        run.unscored += sum(score.value is None for *_, score in found)
+        self._tell_rule(found)
+
+    def _tell_rule(self, found: Sequence[tuple[int, str, str, str | None, Score]]) -> None:
+        run = self._run
+        if run.loop is None:
+            return
+        for cell, _, name, _, score in found:
+            if name == self._judges[0].name:
+                run.loop.call_soon_threadsafe(run.rule_add, cell, None if score.value is None else float(score.value))
+
+    def _stored(self, cells: Sequence[int]) -> Mapping[tuple[str, str | None], Score]:
+        if not self._reusable:
+            return {}
+        marks = []
+        for cell in cells:
+            row = self._run.plan.rows.items[self._run.plan.place(cell).row]
+            target = row.get(self._expected) if self._expected else None
+            marks += [(self._run.plan.key(cell), mark) for judge in self._reusable if (mark := _mark(judge, target))]
+        return dict(self._run.ledger.stored_scores(marks))
+
+
+def _mark(judge: Judge, target: Any) -> str | None:
+    # What a stored score stands for: the scorer with its options, and the target that it compared with.
+    return f"{judge.fingerprint}:{target!r:.200}" if judge.fingerprint else None
+
+
+def _redacted_score(score: Score, redact: Callable[[Any], Any]) -> Score:
+    if not (score.reason or score.error or score.detail):
+        return score
+    detail = redact(dict(score.detail)) if score.detail else score.detail
+    return dataclasses.replace(score, reason=redact(score.reason), error=redact(score.error), detail=detail)
