@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmops_lab.errors import BadInput, ProviderFault
+from llmops_lab.grids._scoring import Judge
 from llmops_lab.grids.decide import StopRule, shuffled_rows
 from llmops_lab.grids.loop import submit
 from llmops_lab.grids.plan import Plan, Target, Variant
 from llmops_lab.grids.rows import Rows
-from llmops_lab.grids.run import GridRun, Judge, Progress
+from llmops_lab.grids.run import GridRun, Progress
 from llmops_lab.models._ask import Asker, Budget, Pool, open_model
 from llmops_lab.models._provider import Provider
 from llmops_lab.prompts.template import Prompt

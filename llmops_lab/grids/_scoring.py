@@ -128,7 +128,7 @@ class Scoring:
             row = self._run.plan.rows.items[self._run.plan.place(cell).row]
             target = row.get(self._expected) if self._expected else None
             marks += [(self._run.plan.key(cell), mark) for judge in self._reusable if (mark := _mark(judge, target))]
-        return dict(self._run.ledger.stored_scores(marks))
+        return {(key, mark): score for (key, mark), score in self._run.ledger.stored_scores(marks).items()}
 
 
 def _mark(judge: Judge, target: Any) -> str | None:

@@ -126,7 +126,7 @@ def _table(text: str, path: Path) -> list[Any]:
                 continue
             if len(values) != len(header):
                 raise BadInput(
-                    f"{path}, line {reader.line_num}: {len(values)} fields, but the header names {len(header)}. Quote text that holds commas."
+                    f"{path}, line {reader.line_num}: {len(values)} fields, the header has {len(header)}. Quote text that holds commas."
                 )
             rows.append({name: value if value != "" else None for name, value in zip(header, values, strict=True)})
         return rows

@@ -224,7 +224,11 @@ class GridRun:
     async def _commit(self, *writes: Write) -> None:
         loop = asyncio.get_running_loop()
         done = loop.create_future()
-        self.ledger.put(writes, lambda error: loop.call_soon_threadsafe(_resolve, done, error))
+
+        def committed(error: Exception | None) -> None:
+            loop.call_soon_threadsafe(_resolve, done, error)
+
+        self.ledger.put(writes, committed)
         await done
 
     def _stop(self, state: str) -> None:

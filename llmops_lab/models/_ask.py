@@ -144,7 +144,7 @@ def most_it_can_cost(request: Request, price: Price, timeout: float) -> float:
     size = sum(len(message.role) + 8 for message in request.messages) + len(request.text.encode("utf-8", "replace"))
     images = sum(part.get("type") != "text" for m in request.messages if not isinstance(m.content, str) for part in m.content)
     reply = int(request.params.get("max_tokens") or 0)
-    tokens = (price.input or 0.0) * (size + images * _TOKENS_PER_IMAGE) + (price.output or 0.0) * reply
+    tokens: float = (price.input or 0.0) * (size + images * _TOKENS_PER_IMAGE) + (price.output or 0.0) * reply
     return tokens + (price.gpu_hour or 0.0) * timeout / 3600.0
 
 
@@ -209,7 +209,7 @@ class Asker:
     def _backoff(self, tries: int, fault: ProviderFault) -> float:
         if fault.retry_after is not None:
             return fault.retry_after
-        longest = min(_LONGEST_BACKOFF, _FIRST_BACKOFF * 2.0 ** (tries - 1))
+        longest: float = min(_LONGEST_BACKOFF, _FIRST_BACKOFF * 2.0 ** (tries - 1))
         return random.uniform(longest / 2.0, longest)  # noqa: S311 - jitter, not a secret
 
 

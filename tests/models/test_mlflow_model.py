@@ -82,6 +82,8 @@ def lab(tmp_path_factory):
         folder = tmp_path_factory.mktemp("code")
         import mlflow
 
+        # MLflow keeps the experiment of an earlier test, which this store does not have.
+        patch.setattr("mlflow.tracking.fluent._active_experiment_id", None)
         uris = {}
         for name, code in {**CODE, "texts2": CODE["texts"].replace("VERSION", " 2")}.items():
             path = folder / f"{name}.py"
