@@ -3,7 +3,7 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llmops_lab.errors import BadInput, UnknownName
@@ -34,7 +34,7 @@ def test_what_a_value_says_is_never_a_template(before, after):
     assert text_of(Prompt("{{ value }}/{{ secret }}"), value=sly, secret="s3cret") == f"{sly}/s3cret"
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.dictionaries(st.text(), st.recursive(st.integers() | st.text(), lambda child: st.lists(child) | st.dictionaries(st.text(), child)))
 )
