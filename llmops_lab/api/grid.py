@@ -24,6 +24,7 @@ class Grid:
         self._ledger, self._settings, self._live, self._track = ledger, settings, live, track
         self._run: GridRun | None = None
         self._future: Future[str] | None = None
+        self._last: GridRun | None = None
         self._lock = threading.Lock()
         self.grid_id = grid
         self.calls = self.reused = 0
@@ -35,6 +36,8 @@ class Grid:
         """``running``, ``done``, ``cancelled``, ``budget``, ``unreachable``, ``decided``, ``failed`` or ``interrupted``."""
         if self._run is not None and self._future is not None and not self._future.done():
             return "running"
+        if self._last is not None and (self._last.problem is not None or self._run is not None):
+            return self._last.state  # ended, but not (or never to be) written into the ledger
         return str((self._ledger.grid(self.grid_id) or {"state": "running"})["state"])
 
     @property
@@ -56,6 +59,7 @@ class Grid:
             )
         with self._lock:
             self._run, self._future = self._live.start(sink)
+            self._last = self._run
         return self
 
     def wait(self) -> Grid:
