@@ -15,7 +15,10 @@ from llmops_lab.store.ledger import Ledger
 
 @dataclass(frozen=True)
 class Health:
-    """What ``doctor`` says of the ledger. ``journal`` is "wal" or "delete" (network filesystem); ``sound`` is SQLite's integrity check."""
+    """What ``doctor`` says of the ledger. ``journal`` is "wal" or "delete" (network filesystem); ``sound`` is SQLite's integrity check.
+
+    ``waiting`` entries are not in MLflow yet; ``doubts`` calls may have been paid for twice.
+    """
 
     place: str
     kind: str
@@ -24,6 +27,7 @@ class Health:
     sound: bool
     calls: int
     waiting: int
+    doubts: int
 
 
 def check(ledger: Ledger) -> Health:
@@ -31,11 +35,12 @@ def check(ledger: Ledger) -> Health:
     with ledger._reading() as connection:
         (calls,) = connection.execute("SELECT COUNT(*) FROM replies").fetchone()
         (waiting,) = connection.execute("SELECT COUNT(*) FROM outbox WHERE done_at IS NULL").fetchone()
+        (doubts,) = connection.execute("SELECT COUNT(DISTINCT key) FROM doubts").fetchone()
         if ledger.dialect.name != "sqlite":
-            return Health(ledger.place, "postgresql", "", "", True, calls, waiting)
+            return Health(ledger.place, "postgresql", "", "", True, calls, waiting, doubts)
         journal = connection.execute("PRAGMA journal_mode").fetchone()[0]
         sound = connection.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
-    return Health(ledger.place, "sqlite", filesystem_of(ledger.place), journal, sound, calls, waiting)
+    return Health(ledger.place, "sqlite", filesystem_of(ledger.place), journal, sound, calls, waiting, doubts)
 
 
 def backup(ledger: Ledger, target: str) -> Path:
