@@ -105,7 +105,8 @@ class ProviderFault(LabError):
 
     ``kind`` is one of ``FAULT_KINDS``; ``retryable`` says whether another try can help; ``retry_after`` is the
     provider's own wish in seconds; ``answered`` is True when any HTTP answer came back; ``in_doubt`` is True when the
-    request had been sent and no whole answer came, so that it may have been paid for.
+    request had been sent and no whole answer came, so that it may have been paid for. ``usage``: input and output tokens that
+    the provider reported although the reply cannot be used; it then bills them, ``cost_usd`` where a price is known.
     """
 
     def __init__(
@@ -118,8 +119,11 @@ class ProviderFault(LabError):
         retry_after: float | None = None,
         answered: bool | None = None,
         in_doubt: bool = False,
+        usage: tuple[int | None, int | None] | None = None,
     ) -> None:
         self.kind, self.status, self.retry_after, self.in_doubt = kind, status, retry_after, in_doubt
+        self.usage = usage
+        self.cost_usd: float | None = None
         self.retryable = kind in RETRYABLE_KINDS if retryable is None else retryable
         self.answered = kind not in ("timeout", "connection") if answered is None else answered
         super().__init__(message)

@@ -127,6 +127,7 @@ class Outcome:
     """How one cell's call ended. ``reply`` is there exactly when ``status`` is "ok"; else ``error`` is a fault kind, ``message`` says more.
 
     ``tries`` counts requests sent; ``answered`` is True when any HTTP answer (an error too) came back, or the model is local.
+    ``usage`` and ``cost_usd`` are what tries that gave no usable reply were billed, as far as the provider told; the reply has its own.
     """
 
     status: Status
@@ -135,6 +136,8 @@ class Outcome:
     message: str = ""
     tries: int = 1
     answered: bool = True
+    usage: Usage = Usage()
+    cost_usd: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

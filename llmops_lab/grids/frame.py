@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from llmops_lab.records import Score
+from llmops_lab.records import Outcome, Score
 from llmops_lab.stats.intervals import mean_interval
 from llmops_lab.store.ledger import CellState, Ledger
 
@@ -15,6 +15,11 @@ CELL_COLUMNS = (
     *("prompt", "model", "row_id", "replicate", "status", "text"),
     *("input_tokens", "output_tokens", "cost_usd", "latency_s", "ttft_s", "finish_reason", "error", "key"),
 )
+
+
+def columns(scorers: Sequence[str]) -> list[str]:
+    """The columns of a table of cells, in order."""
+    return [*CELL_COLUMNS[:6], *(name for scorer in scorers for name in (scorer, f"{scorer}_error")), *CELL_COLUMNS[6:]]
 
 
 def cell_records(ledger: Ledger, grid: str, state: str, scorers: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -36,13 +41,23 @@ def _record(found: CellState, scores: Mapping[str, Score], state: str, scorers: 
         score = scores.get(name) if reply else None
         record[name] = score.value if score else None
         record[f"{name}_error"] = (score.error or (score.reason if score.value is None else "")) if score else ""
-    record["input_tokens"] = reply.usage.input_tokens if reply else None
-    record["output_tokens"] = reply.usage.output_tokens if reply else None
-    for name in ("cost_usd", "latency_s", "ttft_s", "finish_reason"):
+    usage = reply.usage if reply else outcome.usage if outcome else None
+    record["input_tokens"] = usage.input_tokens if usage else None
+    record["output_tokens"] = usage.output_tokens if usage else None
+    record["cost_usd"] = _cost(outcome) if outcome else None
+    for name in ("latency_s", "ttft_s", "finish_reason"):
         record[name] = getattr(reply, name) if reply else None
     record["error"] = outcome.error if outcome else _REASON.get(state, "") if record["status"] == "skipped" else ""
     record["key"] = row.key
     return record
+
+
+def _cost(outcome: Outcome) -> float | None:
+    # All that the cell was billed: its reply and the tries before it that could not be used. None where a part has no price.
+    reply = outcome.reply
+    if reply is None or reply.cost_usd is None:
+        return None if reply else outcome.cost_usd
+    return reply.cost_usd + (outcome.cost_usd or 0.0)
 
 
 def summarise(records: Sequence[Mapping[str, Any]], scorers: Sequence[str], alpha: float = 0.05) -> list[dict[str, Any]]:
@@ -67,7 +82,7 @@ def _line(prompt: str, model: str, cells: Sequence[Mapping[str, Any]], scorers: 
             clusters = [cell["row_id"] for cell in scored] if repeated else None
             interval = mean_interval([float(cell[name]) for cell in scored], clusters=clusters, alpha=alpha)
             line[name], line[f"{name}_low"], line[f"{name}_high"] = interval.value, interval.low, interval.high
-    costs = [cell["cost_usd"] for cell in cells if cell["status"] == "ok"]
+    costs = [cell["cost_usd"] for cell in cells if cell["status"] == "ok" or cell["cost_usd"] is not None]
     line["cost_usd"] = sum(costs) if costs and None not in costs else None
     times = sorted(cell["latency_s"] for cell in cells if cell["latency_s"] is not None)
     line["latency_p50"], line["latency_p95"] = _rank(times, 0.5), _rank(times, 0.95)

@@ -7,13 +7,13 @@ import dataclasses
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from llmops_lab import plugins
 from llmops_lab.errors import BadInput, ProviderFault
 from llmops_lab.models._prices import price_of
 from llmops_lab.models._provider import Price, Provider
-from llmops_lab.records import Outcome, Reply, Request
+from llmops_lab.records import Outcome, Reply, Request, Usage
 from llmops_lab.settings import Settings
 
 MAX_WAIT = 120.0
@@ -161,23 +161,27 @@ class Asker:
     ) -> Outcome:
         """The outcome of one question. ``on_retry`` hears of every fault before the next try. Status "skipped" means over budget."""
         on_text = on_text or (_ignore if self._stream else None)
-        tries, fault = 0, ProviderFault("bad_request", "no try was made")
+        tries, fault, faults = 0, ProviderFault("bad_request", "no try was made"), list[ProviderFault]()
         while tries <= self._retries:
             tries += 1
             try:
                 reply = await self._once(request, on_text)
             except ProviderFault as problem:
                 fault = problem
+                faults.append(problem)
             else:
+                if reply is None and faults:
+                    tries -= 1
+                    break  # what was sent before stands; the budget stops the next question
                 if reply is None:
                     return Outcome("skipped", None, "budget", "the next call might have passed the spend cap", tries - 1)
-                return Outcome("ok", reply, tries=tries)
+                return _with_bill(Outcome("ok", reply, tries=tries), faults)
             if not fault.retryable or tries > self._retries or (fault.retry_after or 0.0) > MAX_WAIT:
                 break
             if on_retry is not None:
                 on_retry(fault)
             await asyncio.sleep(self._backoff(tries, fault))
-        return Outcome("failed", None, fault.kind, str(fault), tries, fault.answered)
+        return _with_bill(Outcome("failed", None, fault.kind, str(fault), tries, fault.answered), faults)
 
     async def _once(self, request: Request, on_text: Callable[[str], None] | None) -> Reply | None:
         price, budget = self.provider.price, self.budget
@@ -191,6 +195,7 @@ class Asker:
                     return None
                 spent = reserved  # what a cancelled or unanswered try may have cost
             self.sent += 1
+            started = time.perf_counter()
             reply = await self.provider.ask(request, timeout=self._timeout, on_text=on_text)
             if price is not None and reply.cost_usd is None:
                 reply = dataclasses.replace(reply, cost_usd=price.cost(reply.usage, reply.latency_s))
@@ -198,7 +203,10 @@ class Asker:
             self.pool.went_well()
             return reply
         except ProviderFault as fault:
-            spent = reserved if fault.in_doubt else 0.0
+            if price is not None and fault.usage is not None:
+                fault.cost_usd = price.cost(Usage(*fault.usage), time.perf_counter() - started)
+            spent = reserved if fault.in_doubt or _may_be_billed(fault) else 0.0
+            spent = spent if fault.cost_usd is None else fault.cost_usd
             self.pool.went_wrong(fault)
             raise
         finally:
@@ -211,6 +219,20 @@ class Asker:
             return fault.retry_after
         longest: float = min(_LONGEST_BACKOFF, _FIRST_BACKOFF * 2.0 ** (tries - 1))
         return random.uniform(longest / 2.0, longest)  # noqa: S311 - jitter, not a secret
+
+
+def _may_be_billed(fault: ProviderFault) -> bool:
+    # A 200 whose reply is of no use and says nothing of tokens: the cap must hold even if all of it was charged.
+    return fault.answered and fault.status is None and fault.kind in ("empty", "incomplete", "malformed", "content_filter")
+
+
+def _with_bill(outcome: Outcome, faults: Sequence[ProviderFault]) -> Outcome:
+    billed = [fault for fault in faults if fault.usage is not None]
+    if not billed:
+        return outcome
+    given, made = (sum(tokens or 0 for tokens in column) for column in zip(*(fault.usage or () for fault in billed), strict=True))
+    costs = [fault.cost_usd for fault in billed if fault.cost_usd is not None]
+    return dataclasses.replace(outcome, usage=Usage(given, made), cost_usd=sum(costs) if costs else None)
 
 
 def _ignore(_: str) -> None:

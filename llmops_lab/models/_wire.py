@@ -80,8 +80,11 @@ def reply(payload: Mapping[str, Any], *, latency_s: float, headers: Mapping[str,
     """A whole answer as a Reply. Raises ProviderFault: empty, incomplete, content_filter, malformed, or what an error object says."""
     try:
         return _reply(payload, latency_s, headers)
+    except ProviderFault as fault:
+        raise _billed(fault, usage(payload.get("usage"))) from None
     except _WRONG_TYPES as error:
-        raise ProviderFault("malformed", f"the answer is not in the chat-completions format ({error})") from None
+        strange = ProviderFault("malformed", f"the answer is not in the chat-completions format ({error})")
+        raise _billed(strange, usage(payload.get("usage"))) from None
 
 
 def _reply(payload: Mapping[str, Any], latency_s: float, headers: Mapping[str, str]) -> Reply:
@@ -197,9 +200,12 @@ class StreamedReply:
 
     def reply(self, *, latency_s: float, ttft_s: float | None, cut: bool) -> Reply:
         """The whole reply; ``cut``: no closing mark was sent. Raises ProviderFault: incomplete, empty, content_filter."""
-        finish = finish_reason(self._finish, in_doubt=cut)
-        if not self._has_content and not self._calls:
-            raise ProviderFault("empty", f"the stream held no content (finish_reason {finish!r})")
+        try:
+            finish = finish_reason(self._finish, in_doubt=cut)
+            if not self._has_content and not self._calls:
+                raise ProviderFault("empty", f"the stream held no content (finish_reason {finish!r})")
+        except ProviderFault as fault:
+            raise _billed(fault, self._usage) from None
         return Reply(
             text="".join(self._text),
             finish_reason=finish,
@@ -233,6 +239,13 @@ class StreamedReply:
         function = piece.get("function") or {}
         call["function"]["name"] = function.get("name") or call["function"]["name"]  # some servers repeat it in each piece
         call["function"]["arguments"] += function.get("arguments") or ""
+
+
+def _billed(fault: ProviderFault, used: Usage) -> ProviderFault:
+    # A reply that cannot be used is paid for all the same.
+    if used != Usage():
+        fault.usage = (used.input_tokens, used.output_tokens)
+    return fault
 
 
 def _message(message: Message) -> dict[str, Any]:

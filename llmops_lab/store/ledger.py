@@ -16,7 +16,8 @@ from typing import Any
 
 from llmops_lab import settings as _settings
 from llmops_lab.errors import StoreError
-from llmops_lab.records import Outcome, Reply, Score, Status, Usage, canonical
+from llmops_lab.records import Outcome, Score, Usage, canonical
+from llmops_lab.store._bodies import outcome_body, outcome_from, score_body, score_from
 from llmops_lab.store._dialect import Dialect, create_tables, dialect_for
 from llmops_lab.store._writer import Done, Write, Writer
 
@@ -50,6 +51,8 @@ class CellState:
 
     row: CellRow
     outcome: Outcome | None
+    at: float | None = None
+    """When the outcome was recorded, in epoch seconds."""
 
 
 class Ledger:
@@ -88,7 +91,7 @@ class Ledger:
 
     def reply(self, grid: str, key: str, row_id: str, outcome: Outcome) -> Write:
         """The row of one outcome."""
-        return _REPLY, [(key, grid, row_id, outcome.status, _outcome_body(outcome), time.time())]
+        return _REPLY, [(key, grid, row_id, outcome.status, outcome_body(outcome), time.time())]
 
     def doubts(self, grid: str, keys: Iterable[str], kind: str, reason: str) -> Write:
         """Rows saying that these calls may have been paid for: ``lost`` (no outcome on record) or ``retried`` (one follows)."""
@@ -98,7 +101,7 @@ class Ledger:
     def scores(self, grid: str, items: Iterable[tuple[int, str, str, str | None, Score]]) -> Write:
         """Rows of ``(cell, key, scorer, fingerprint, score)``."""
         now = time.time()
-        return _SCORE, [(grid, cell, key, scorer, mark, _score_body(score), now) for cell, key, scorer, mark, score in items]
+        return _SCORE, [(grid, cell, key, scorer, mark, score_body(score), now) for cell, key, scorer, mark, score in items]
 
     # -- grids -------------------------------------------------------------------------------------------------------------
     def begin(self, grid: str, name: str, plan: dict[str, Any], cells: Iterable[CellRow]) -> None:
@@ -159,7 +162,7 @@ class Ledger:
         for chunk in _chunks(numbers, _CHUNK):
             sql = f"SELECT seq, status, body FROM replies WHERE seq IN ({','.join('?' * len(chunk))})"  # noqa: S608
             for seq, status, body in self._select(sql, chunk):
-                yield seq, _outcome(status, body)
+                yield seq, outcome_from(status, body)
 
     def settle_doubts(self, grid: str, keys: Iterable[str]) -> list[str]:
         """Find calls that a dead process claimed and never answered; record and return them."""
@@ -200,7 +203,7 @@ class Ledger:
             where = " OR ".join("(key = ? AND fingerprint = ?)" for _ in chunk)
             sql = f"SELECT key, fingerprint, body FROM scores WHERE {where} ORDER BY seq"  # noqa: S608
             for key, mark, body in self._select(sql, tuple(part for pair in chunk for part in pair)):
-                score = _score(body)
+                score = score_from(body)
                 if score.value is not None:
                     found[key, mark] = score
         return found
@@ -208,28 +211,39 @@ class Ledger:
     def cells(self, grid: str) -> Iterator[CellState]:
         """Every cell of a grid in plan order, with its newest outcome, streamed."""
         sql = (
-            "SELECT c.cell, c.key, c.prompt, c.model, c.row_id, c.replicate, c.reused, r.status, r.body FROM cells c "
+            "SELECT c.cell, c.key, c.prompt, c.model, c.row_id, c.replicate, c.reused, r.status, r.body, r.at FROM cells c "
             "LEFT JOIN replies r ON r.seq = COALESCE((SELECT MAX(o.seq) FROM replies o WHERE o.key = c.key AND o.grid = c.grid), c.reused) "
             "WHERE c.grid = ? ORDER BY c.cell"
         )
         for row in self._stream(sql, (grid,)):
-            yield CellState(CellRow(*row[:7]), None if row[7] is None else _outcome(row[7], row[8]))
+            yield CellState(CellRow(*row[:7]), None if row[7] is None else outcome_from(row[7], row[8]), row[9])
 
     def grid_scores(self, grid: str) -> Iterator[tuple[int, str, Score]]:
         """``(cell, scorer, score)`` of a grid, oldest first: a later one replaces an earlier one."""
         for cell, scorer, body in self._stream("SELECT cell, scorer, body FROM scores WHERE grid = ? ORDER BY seq", (grid,)):
-            yield cell, scorer, _score(body)
+            yield cell, scorer, score_from(body)
 
     def spend(self) -> list[tuple[str, int, float | None, int]]:
         """``(grid name, calls, known cost in USD, calls without a price)`` of every grid, newest first."""
         totals: dict[str, list[Any]] = {}
-        sql = "SELECT g.name, r.body FROM replies r JOIN grids g ON g.grid = r.grid WHERE r.status = 'ok' ORDER BY g.started DESC"
-        for name, body in self._stream(sql, ()):
-            cost = json.loads(body).get("cost_usd")
+        sql = "SELECT g.name, r.status, r.body FROM replies r JOIN grids g ON g.grid = r.grid ORDER BY g.started DESC"
+        for name, status, body in self._stream(sql, ()):
+            outcome = outcome_from(status, body)
+            costs = [outcome.cost_usd] if outcome.usage != Usage() else []
+            costs += [outcome.reply.cost_usd] if outcome.reply else []
             entry = totals.setdefault(name, [0, None, 0])
-            entry[0] += 1
-            entry[1], entry[2] = (entry[1], entry[2] + 1) if cost is None else ((entry[1] or 0.0) + cost, entry[2])
+            entry[0] += bool(costs)
+            entry[1] = sum((cost for cost in costs if cost is not None), entry[1] or 0.0) if set(costs) - {None} else entry[1]
+            entry[2] += None in costs
         return [(name, *entry) for name, entry in totals.items()]
+
+    def usual_latency(self, model: str) -> float | None:
+        """Median seconds of up to 50 recorded calls to the models of this label; None where there are none."""
+        sql = (
+            "SELECT r.body FROM cells c JOIN replies r ON r.key = c.key AND r.grid = c.grid WHERE c.model = ? AND r.status = 'ok' LIMIT 50"
+        )
+        times = sorted(json.loads(body)["latency_s"] for (body,) in self._select(sql, (model,)))
+        return times[len(times) // 2] if times else None
 
     # -- outbox ------------------------------------------------------------------------------------------------------------
     def outbox_add(self, kind: str, payload: dict[str, Any]) -> int:
@@ -331,58 +345,6 @@ def _process_start(pid: int) -> str:
 def _plain(text: str) -> str:
     # Labels and row ids are TEXT columns: no lone surrogates (SQLite), no NUL (PostgreSQL).
     return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\x00", "\\x00")
-
-
-def _outcome_body(outcome: Outcome) -> str:
-    reply = outcome.reply
-    if reply is None:
-        return canonical({"error": outcome.error, "message": outcome.message, "tries": outcome.tries})
-    body: dict[str, Any] = {
-        "text": reply.text,
-        "finish_reason": reply.finish_reason,
-        "input_tokens": reply.usage.input_tokens,
-        "output_tokens": reply.usage.output_tokens,
-        "latency_s": reply.latency_s,
-        "ttft_s": reply.ttft_s,
-        "cost_usd": reply.cost_usd,
-        "model": reply.model,
-        "tries": outcome.tries,
-    }
-    if reply.tool_calls:
-        body["tool_calls"] = reply.tool_calls
-    if reply.logprobs is not None:
-        body["logprobs"] = reply.logprobs
-    return json.dumps(body, separators=(",", ":"))
-
-
-def _outcome(status: Status, body: str) -> Outcome:
-    data = json.loads(body)
-    if status != "ok":
-        return Outcome(status, None, error=data["error"], message=data["message"], tries=data["tries"])
-    reply = Reply(
-        data["text"],
-        data["finish_reason"],
-        Usage(data["input_tokens"], data["output_tokens"]),
-        data["latency_s"],
-        data["ttft_s"],
-        data["cost_usd"],
-        data["model"],
-        tuple(data.get("tool_calls", ())),
-        tuple(data["logprobs"]) if "logprobs" in data else None,
-    )
-    return Outcome("ok", reply, tries=data["tries"])
-
-
-def _score_body(score: Score) -> str:
-    body: dict[str, Any] = {"value": score.value}
-    for name in ("reason", "error", "detail"):
-        if getattr(score, name):
-            body[name] = getattr(score, name)
-    return json.dumps(body, separators=(",", ":"), default=str)
-
-
-def _score(body: str) -> Score:
-    return Score(**json.loads(body))
 
 
 def _chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
