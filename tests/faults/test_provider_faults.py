@@ -73,14 +73,15 @@ def test_every_fault_that_stays_ends_as_its_own_kind_of_failure_and_is_never_sco
     for fault in FAULTS:
         server.always(FAULTS[fault][-1], text=fault)
     for texts, stream in ((whole, False), (streamed, True)):
-        grid = run(server, [*texts, "fine"], stream=stream)
+        fine = f"fine {stream}"
+        grid = run(server, [*texts, fine], stream=stream)
         found = cells(grid)
         assert {text: (found[text]["status"], found[text]["error"]) for text in texts} == {text: ("failed", ENDS[text]) for text in texts}
         for text in texts:
             cell = found[text]
             assert cell["exact"] is cell["said_something"] is cell["text"] is cell["finish_reason"] is None, text
             assert server.count(text) == 2, text  # each of these deserves the one further try
-        assert (found["fine"]["status"], found["fine"]["exact"], found["fine"]["said_something"]) == ("ok", True, True)
+        assert (found[fine]["status"], found[fine]["exact"], found[fine]["said_something"]) == ("ok", True, True)
         line = grid.summary().iloc[0]
         assert (line["n"], line["n_ok"], line["n_failed"]) == (len(texts) + 1, 1, len(texts))
         assert (line["exact_n"], line["exact"], line["said_something_n"]) == (1, 1.0, 1)
@@ -191,10 +192,10 @@ def test_billed_failures_count_against_the_budget(home, server):
     spec = f"openai:m@{server.url}"
     lab.configure(prices={spec: PRICE})
     try:
-        grid = run(server, [f"one two {number}" for number in range(60)], budget=600.0, params={"max_tokens": 5}, retries=0, concurrency=4)
+        grid = run(server, [f"one two {number}" for number in range(60)], budget=150.0, params={"max_tokens": 5}, retries=0, concurrency=4)
     finally:
         lab.configure(prices=None)
-    assert grid.state == "budget" and grid.spent <= 600
+    assert grid.state == "budget" and 0 < grid.spent <= 150
     assert grid.spent == pytest.approx(3 * len(server.requests)) and grid.summary()["n_skipped"][0] == 60 - len(server.requests)
 
 
