@@ -9,7 +9,7 @@ _HOME = {
     "Examples": "llmops_lab.prompts.fewshot",
     "Prompt": "llmops_lab.prompts.template",
     "Score": "llmops_lab.records",
-    "ask": "llmops_lab.api.calls",
+    "ask": "llmops_lab.api.ask",
     "compare": "llmops_lab.api.calls",
     "compare_all": "llmops_lab.api.calls",
     "configure": "llmops_lab.settings",

@@ -1,4 +1,4 @@
-"""The functions that users call: ``lab.grid``, ``lab.compare``, ``lab.ask`` and their small helpers."""
+"""The functions that users call: ``lab.grid``, ``lab.compare`` and their small helpers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from llmops_lab import plugins
 from llmops_lab import settings as _settings
 from llmops_lab.errors import BadInput, LabError, UnknownName
-from llmops_lab.records import ModelSpec, Reply, Request, Verdict
+from llmops_lab.records import ModelSpec, Verdict
 from llmops_lab.store.ledger import open_ledger
 
 _DEFAULT_PARAMS = {"temperature": 0, "max_tokens": 256}
@@ -176,26 +176,6 @@ def compare_all(grid: Any, *, baseline: str, scorer: str = "exact", by: str = "p
     return compare_many(pairs, binary=binary, alpha=alpha, higher_is_better=_direction(scorer), scorer=scorer)
 
 
-def ask(prompt: Any, *, model: str | None = None, params: Mapping[str, Any] | None = None, **values: Any) -> Reply:
-    """Ask one model one question; ``values`` fill the prompt. Raises ProviderFault when no try gave an answer."""
-    from llmops_lab.errors import ProviderFault
-    from llmops_lab.grids.loop import submit
-    from llmops_lab.models._ask import Asker, Pool, open_model
-    from llmops_lab.prompts.files import load_prompt
-
-    settings = _settings.load()
-    request: Request = load_prompt(prompt, fetch=lambda uri: prompts_library().get(uri)).request(
-        values, {**_DEFAULT_PARAMS, **(params or {})}
-    )
-    provider = open_model(model or settings.model, settings)
-    asker = Asker(provider, Pool(1), timeout=settings.timeout, retries=settings.retries, budget=None, stream=False)
-    outcome = submit(asker.ask(request)).result()
-    submit(provider.close()).result()
-    if outcome.reply is None:
-        raise ProviderFault(outcome.error, outcome.message)
-    return outcome.reply
-
-
 def prompts_library() -> Any:
     """The prompt library of this project, in MLflow's registry."""
     from llmops_lab.prompts.library import Library
@@ -275,4 +255,4 @@ def _stop(stop: str | None, judges: Sequence[Any]) -> str | None:
     return stop
 
 
-__all__ = ["LabError", "ask", "compare", "compare_all", "grid", "load", "model", "models", "prompts", "scorer", "scorers"]
+__all__ = ["LabError", "compare", "compare_all", "grid", "load", "model", "models", "prompts", "scorer", "scorers"]

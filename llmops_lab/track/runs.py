@@ -74,7 +74,7 @@ def log_grid(entry: Mapping[str, Any], settings: Settings, *, on_progress: Calla
     _log_dataset(client, run.info.run_id, record.get("dataset") or {})
     on_progress()
     _log_files(_artifacts(client, run), record, cells, on_progress)
-    _finish(client, run.info.run_id, status, ended)
+    finish(client, run.info.run_id, status, ended)
     on_progress()
     return str(run.info.run_id)
 
@@ -312,7 +312,8 @@ def _log_files(artifacts: Any, record: Mapping[str, Any], cells: Path, on_progre
         on_progress()
 
 
-def _finish(client: Any, run_id: str, status: str, ended: int) -> None:
+def finish(client: Any, run_id: str, status: str, ended: int) -> None:
+    """Write a run's terminal status and its end (epoch milliseconds)."""
     from mlflow.entities import RunStatus
 
     # MlflowClient.set_terminated does the same, but prints the run's address into the cell that happens to run.
