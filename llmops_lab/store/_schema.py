@@ -38,3 +38,5 @@ TABLES = (
     "CREATE INDEX IF NOT EXISTS scores_cell ON scores (grid, cell)",
     "CREATE INDEX IF NOT EXISTS scores_reuse ON scores (key, fingerprint)",
 )
+LAST = "scores_reuse"
+"""What is made last: where it is, all the rest is."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from llmops_lab.errors import StoreError
-from llmops_lab.store._dialect import Dialect
+from llmops_lab.store._dialect import Dialect, trouble
 
 Done = Callable[[Exception | None], None]
 Write = tuple[str, Sequence[tuple[Any, ...]]]
@@ -65,22 +66,19 @@ class Writer:
                     break
                 batch.append(following)
             error: Exception | None = None
+            idle, connection = connection, None
             try:
-                connection = connection or self._dialect.connect()
+                connection = self._dialect.connect() if idle is None else self._dialect.renew(idle)
                 self._commit(connection, [write for writes, _ in batch for write in writes])
             except StoreError as problem:
                 error = problem
-            except self._dialect.errors as problem:
-                error = StoreError(
-                    f"the ledger {self._dialect.place} could not be written: {problem}. "
-                    "What was recorded before is safe; make room or mend the disk, then run the same again.",
-                    self._dialect.place,
-                )
-                error.__cause__ = problem
+            except Exception as problem:  # also a text that the driver refuses: whatever it is, this thread must go on
+                error = trouble(self._dialect.place, "written", problem)
             if error is not None and connection is not None:
                 connection = self._recover(connection)
             for _, done in batch:
-                done(error)
+                with suppress(RuntimeError):  # its event loop was closed: nobody waits for the answer any more
+                    done(error)
         if connection is not None:
             connection.close()
 

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import time
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmops_lab.errors import BadInput, UnknownName
+from llmops_lab.errors import BadInput, StoreError, UnknownName
 from llmops_lab.store._dialect import filesystem_of
-from llmops_lab.store.ledger import Ledger
+from llmops_lab.store._owner import is_alive
+from llmops_lab.store.ledger import Ledger, plain
+
+_DAY = 86400.0
 
 
 @dataclass(frozen=True)
 class Health:
     """What ``doctor`` says of the ledger. ``journal`` is "wal" or "delete" (network filesystem); ``sound`` is SQLite's integrity check.
 
-    ``waiting`` entries are not in MLflow yet; ``doubts`` calls may have been paid for twice.
+    ``waiting`` entries are not in MLflow yet; ``doubts`` calls may have been paid for twice. Where the ledger is not sound,
+    ``problem`` says what SQLite found, and the counts are 0 when they cannot be read any more.
     """
 
     place: str
@@ -28,80 +35,203 @@ class Health:
     calls: int
     waiting: int
     doubts: int
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """What ``forget_row`` removed: ``cells`` and ``replies`` by number, ``keys`` of the calls. ``grids`` (grid, name, run_id) held the row.
+
+    ``other_rows`` are ids of rows that were asked the very same and therefore had the same replies: these cells are gone too.
+    ``traces`` are ids of MLflow traces that were delivered and still hold the row.
+    """
+
+    row_id: str
+    grids: tuple[dict[str, Any], ...]
+    keys: frozenset[str]
+    cells: int
+    replies: int
+    other_rows: tuple[str, ...]
+    traces: tuple[str, ...]
 
 
 def check(ledger: Ledger) -> Health:
-    """Look at the ledger without changing it."""
-    with ledger._reading() as connection:
-        (calls,) = connection.execute("SELECT COUNT(*) FROM replies").fetchone()
-        (waiting,) = connection.execute("SELECT COUNT(*) FROM outbox WHERE done_at IS NULL").fetchone()
-        (doubts,) = connection.execute("SELECT COUNT(DISTINCT key) FROM doubts").fetchone()
-        if ledger.dialect.name != "sqlite":
-            return Health(ledger.place, "postgresql", "", "", True, calls, waiting, doubts)
-        journal = connection.execute("PRAGMA journal_mode").fetchone()[0]
-        sound = connection.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
-    return Health(ledger.place, "sqlite", filesystem_of(ledger.place), journal, sound, calls, waiting, doubts)
+    """Look at the ledger without changing it. Raises StoreError when it cannot be opened at all."""
+    filesystem = journal = problem = ""
+    if ledger.dialect.name == "sqlite":
+        filesystem, journal, problem = filesystem_of(ledger.place), *_integrity(ledger)
+    counts = [
+        "SELECT COUNT(*) FROM replies",
+        "SELECT COUNT(*) FROM outbox WHERE done_at IS NULL",
+        "SELECT COUNT(DISTINCT key) FROM doubts",
+    ]
+    try:
+        calls, waiting, doubts = (int(ledger.select(sql)[0][0]) for sql in counts)
+    except StoreError as error:
+        if not problem:
+            raise
+        calls = waiting = doubts = 0
+        problem = f"{problem}; {error.__cause__}"
+    return Health(ledger.place, ledger.dialect.name, filesystem, journal, not problem, calls, waiting, doubts, problem)
+
+
+def _integrity(ledger: Ledger) -> tuple[str, str]:
+    try:
+        (journal,) = ledger.select("PRAGMA journal_mode")[0]
+        found = [line for (line,) in ledger.select("PRAGMA integrity_check(3)") if line != "ok"]
+        return journal, "; ".join(found)
+    except StoreError as error:
+        return "", str(error.__cause__)
 
 
 def backup(ledger: Ledger, target: str) -> Path:
-    """Copy a SQLite ledger while it is in use. Raises BadInput when the target exists or the ledger is PostgreSQL's."""
-    path = Path(target).absolute()
+    """Copy a SQLite ledger while it is in use. Raises BadInput when the target exists or cannot be, or the ledger is PostgreSQL's."""
+    path = Path(target).expanduser().absolute()
     if ledger.dialect.name != "sqlite":
         raise BadInput(f"the ledger is PostgreSQL's ({ledger.place}): use pg_dump to back it up.")
     if path.exists():
         raise BadInput(f"{path} exists already and is not overwritten. Name another file.")
-    with ledger._reading() as connection, sqlite3.connect(path) as copy:
-        connection.backup(copy)
-    copy.close()
+    if not path.parent.is_dir():
+        raise BadInput(f"the folder {path.parent} does not exist. Make it, or name another file.")
+    half = path.with_name(f".{path.name}.half")
+    half.unlink(missing_ok=True)  # of an attempt that was killed
+    try:
+        with closing(ledger.dialect.connect()) as source, closing(sqlite3.connect(half)) as copy:
+            source.backup(copy)
+            copy.execute("PRAGMA journal_mode=DELETE")  # one file, nothing beside it
+        half.rename(path)
+    except (sqlite3.Error, OSError) as error:
+        raise BadInput(f"the backup {path} cannot be written: {error}. Is there room, and may you write there?") from error
+    finally:
+        half.unlink(missing_ok=True)
     return path
 
 
 def prune(ledger: Ledger, *, days: float) -> int:
-    """Delete replies, scores and claims older than ``days``, and grids without any cell left. Returns the number of replies deleted."""
-    if days <= 0:
+    """Delete grids that ended more than ``days`` ago and the calls of that age that no other grid uses; returns how many replies went.
+
+    Kept whatever their age: a grid that runs or that MLflow has not got yet, every call of a grid that is kept, calls whose
+    outcome is unknown, and the list of what may have been paid for twice.
+    """
+    if not days > 0:
         raise BadInput(f"prune needs a number of days above 0, not {days}.")
-    before = time.time() - days * 86400.0
-    count = int(ledger._select("SELECT COUNT(*) FROM replies WHERE at < ?", (before,))[0][0])
-    old = "SELECT grid FROM grids WHERE started < ? AND state <> 'running'"
+    before = time.time() - days * _DAY
+    grids = [(grid,) for grid in _ended(ledger, before)]
+    replies = "SELECT COUNT(*) FROM replies"
+    (count,) = ledger.select(replies)[0]
     ledger.write(
-        (f"DELETE FROM scores WHERE grid IN ({old})", [(before,)]),  # noqa: S608
-        (f"DELETE FROM cells WHERE grid IN ({old})", [(before,)]),  # noqa: S608
-        ("DELETE FROM replies WHERE at < ?", [(before,)]),
-        ("DELETE FROM claims WHERE at < ?", [(before,)]),
-        ("DELETE FROM doubts WHERE at < ?", [(before,)]),
-        ("DELETE FROM grids WHERE started < ? AND state <> 'running'", [(before,)]),
+        ("DELETE FROM scores WHERE grid = ?", grids),
+        ("DELETE FROM cells WHERE grid = ?", grids),
+        ("DELETE FROM grids WHERE grid = ?", grids),
+        (f"DELETE FROM claims WHERE {_old('claims')} AND {_SETTLED}", [(before,) * 3]),  # noqa: S608
+        (f"DELETE FROM replies WHERE {_old('replies')} AND {_UNCLAIMED}", [(before,) * 3]),  # noqa: S608
         ("DELETE FROM outbox WHERE done_at < ?", [(before,)]),
     )
-    _scrub(ledger)
-    return count
+    (left,) = ledger.select(replies)[0]
+    if ledger.dialect.name == "sqlite":
+        _scrub(ledger)
+    return int(count - left)
 
 
-def forget_row(ledger: Ledger, row_id: str) -> list[dict[str, Any]]:
-    """Delete everything recorded of one row, in every grid, and overwrite its bytes. Returns the grids that held it.
+def _old(table: str) -> str:
+    # A call is old when all that is known of it is: taking away a part would change what its doubts add up to.
+    return (
+        f"{table}.at < ? AND NOT EXISTS (SELECT 1 FROM cells c WHERE c.key = {table}.key) "  # noqa: S608
+        f"AND NOT EXISTS (SELECT 1 FROM claims n WHERE n.key = {table}.key AND n.at >= ?) "
+        f"AND NOT EXISTS (SELECT 1 FROM replies n WHERE n.key = {table}.key AND n.at >= ?)"
+    )
 
-    Their MLflow runs still hold the row in ``cells.parquet``: the caller tells the user which. Raises UnknownName.
+
+_UNCLAIMED = "NOT EXISTS (SELECT 1 FROM claims k WHERE k.key = replies.key)"
+_SETTLED = (
+    "(SELECT SUM(CASE s.kind WHEN 'claim' THEN 1 ELSE -1 END) FROM claims s WHERE s.key = claims.key) "
+    "<= (SELECT COUNT(*) FROM replies r WHERE r.key = claims.key) "
+    "+ (SELECT COUNT(*) FROM doubts d WHERE d.key = claims.key AND d.kind = 'lost')"
+)
+
+
+def _ended(ledger: Ledger, before: float) -> list[str]:
+    waiting = {payload.get("grid") for _, _, payload in ledger.outbox_pending()}
+    found = ledger.select("SELECT grid, state, owner FROM grids WHERE COALESCE(ended, started) < ?", (before,))
+    return [grid for grid, state, owner in found if grid not in waiting and not (state == "running" and is_alive(owner))]
+
+
+def forget_row(ledger: Ledger, row_id: str) -> Forgotten:
+    """Delete everything the ledger holds of one row, in every grid, and overwrite its bytes.
+
+    What lies outside the ledger is the caller's story. Raises UnknownName, and BadInput while a grid with this row runs.
     """
-    rows = ledger._select(
-        "SELECT DISTINCT g.grid, g.name, g.run_id FROM cells c JOIN grids g ON g.grid = c.grid WHERE c.row_id = ?", (row_id,)
-    )
-    if not rows:
-        known = [row[0] for row in ledger._select("SELECT DISTINCT row_id FROM cells LIMIT 1000", ())]
+    wanted = plain(row_id)
+    keys = {
+        key
+        for (key,) in ledger.select("SELECT key FROM cells WHERE row_id = ? UNION SELECT key FROM replies WHERE row_id = ?", (wanted,) * 2)
+    }
+    if not keys:
+        known = [name for (name,) in ledger.select("SELECT DISTINCT row_id FROM cells LIMIT 1000")]
         raise UnknownName("row", row_id, known[:50])
-    keys = [row[0] for row in ledger._select("SELECT DISTINCT key FROM cells WHERE row_id = ?", (row_id,))]
+    cells = _cells_of(ledger, sorted(keys))
+    grids = _grids_of(ledger, sorted({grid for grid, _, _ in cells}))
+    waiting, delivered = _traces_of(ledger, {(grid, str(cell)) for grid, cell, _ in cells})
+    (before,) = ledger.select("SELECT COUNT(*) FROM replies")[0]
+    values = [(key,) for key in sorted(keys)]
     ledger.write(
-        ("DELETE FROM scores WHERE key = ?", [(key,) for key in keys]),
-        ("DELETE FROM replies WHERE key = ?", [(key,) for key in keys]),
-        ("DELETE FROM claims WHERE key = ?", [(key,) for key in keys]),
-        ("DELETE FROM doubts WHERE key = ?", [(key,) for key in keys]),
-        ("DELETE FROM cells WHERE row_id = ?", [(row_id,)]),
+        *((f"DELETE FROM {table} WHERE key = ?", values) for table in ("scores", "replies", "claims", "doubts", "cells")),  # noqa: S608
+        ("DELETE FROM outbox WHERE id = ?", [(number,) for number in (*waiting, *delivered)]),
     )
+    (after,) = ledger.select("SELECT COUNT(*) FROM replies")[0]
     _scrub(ledger)
-    return [{"grid": grid, "name": name, "run_id": run_id} for grid, name, run_id in rows]
+    others = sorted({other for _, _, other in cells} - {wanted})
+    return Forgotten(wanted, tuple(grids), frozenset(keys), len(cells), before - after, tuple(others), tuple(delivered.values()))
+
+
+def _cells_of(ledger: Ledger, keys: Sequence[str]) -> list[tuple[str, int, str]]:
+    found: list[tuple[str, int, str]] = []
+    for start in range(0, len(keys), 500):
+        chunk = keys[start : start + 500]
+        found += ledger.select(f"SELECT grid, cell, row_id FROM cells WHERE key IN ({','.join('?' * len(chunk))})", chunk)  # noqa: S608
+    return found
+
+
+def _grids_of(ledger: Ledger, names: Sequence[str]) -> list[dict[str, Any]]:
+    records = [record for record in map(ledger.grid, names) if record is not None]
+    for record in records:
+        if record["state"] == "running":
+            raise BadInput(
+                f"the grid {record['name']} ({record['grid']}) holds this row and still runs. Cancel it or let it end, then forget."
+            )
+    return [{name: record[name] for name in ("grid", "name", "run_id")} for record in records]
+
+
+def _traces_of(ledger: Ledger, cells: set[tuple[str, str]]) -> tuple[list[int], dict[int, str]]:
+    """Entries of the outbox that hold one of these cells: numbers of those that wait, and number -> trace id of those that went out."""
+    waiting: list[int] = []
+    delivered: dict[int, str] = {}
+    for number, payload, remote in ledger.select("SELECT id, payload, remote_id FROM outbox WHERE kind = 'trace'"):
+        entry = json.loads(payload)
+        if (entry.get("grid"), (entry.get("tags") or {}).get("cell")) not in cells:
+            continue
+        if remote is None:
+            waiting.append(number)
+        else:
+            delivered[number] = remote
+    return waiting, delivered
 
 
 def _scrub(ledger: Ledger) -> None:
     # Deleted rows would otherwise live on in free pages and in the write-ahead log.
-    if ledger.dialect.name == "sqlite":
-        with ledger._reading() as connection:
+    try:
+        with closing(ledger.dialect.connect()) as connection:
+            if ledger.dialect.name != "sqlite":
+                connection.execute("VACUUM (FULL) scores, replies, claims, doubts, cells, grids, outbox")
+                return
             connection.execute("VACUUM")
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+    except ledger.dialect.errors as error:
+        raise _left_behind(ledger, str(error)) from error
+    if busy:
+        raise _left_behind(ledger, "another process is reading it")
+
+
+def _left_behind(ledger: Ledger, reason: str) -> StoreError:
+    message = f"the rows are deleted from the ledger {ledger.place}, but their bytes are not overwritten yet: {reason}. Run the same again."
+    return StoreError(message, ledger.place)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import json
 import os
-import socket
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,7 +17,8 @@ from llmops_lab import settings as _settings
 from llmops_lab.errors import StoreError
 from llmops_lab.records import Outcome, Score, Usage, canonical
 from llmops_lab.store._bodies import outcome_body, outcome_from, score_body, score_from
-from llmops_lab.store._dialect import Dialect, create_tables, dialect_for
+from llmops_lab.store._dialect import Dialect, dialect_for, trouble
+from llmops_lab.store._owner import is_alive, is_here, this_process
 from llmops_lab.store._writer import Done, Write, Writer
 
 _CHUNK = 500
@@ -60,16 +60,20 @@ class Ledger:
 
     def __init__(self, dialect: Dialect) -> None:
         self.dialect = dialect
-        self.owner = f"{socket.gethostname()}:{os.getpid()}:{_process_start(os.getpid())}"
+        self.owner = this_process()
         self._local = threading.local()
-        with self._reading() as connection:
-            create_tables(dialect, connection)
+        self.renew()
         self._writer = Writer(dialect)
 
     @property
     def place(self) -> str:
         """Where it lies: an absolute path, or host/name of the PostgreSQL database."""
         return self.dialect.place
+
+    def renew(self) -> None:
+        """Connect now, and again where the server hung up. Raises StoreError: it cannot be opened, or its file was taken away."""
+        with self._reading("opened"):
+            pass
 
     def close(self) -> None:
         """Finish queued writes."""
@@ -91,7 +95,7 @@ class Ledger:
 
     def reply(self, grid: str, key: str, row_id: str, outcome: Outcome) -> Write:
         """The row of one outcome."""
-        return _REPLY, [(key, grid, row_id, outcome.status, outcome_body(outcome), time.time())]
+        return _REPLY, [(key, grid, plain(row_id), outcome.status, outcome_body(outcome), time.time())]
 
     def doubts(self, grid: str, keys: Iterable[str], kind: str, reason: str) -> Write:
         """Rows saying that these calls may have been paid for: ``lost`` (no outcome on record) or ``retried`` (one follows)."""
@@ -101,7 +105,7 @@ class Ledger:
     def scores(self, grid: str, items: Iterable[tuple[int, str, str, str | None, Score]]) -> Write:
         """Rows of ``(cell, key, scorer, fingerprint, score)``."""
         now = time.time()
-        return _SCORE, [(grid, cell, key, scorer, mark, score_body(score), now) for cell, key, scorer, mark, score in items]
+        return _SCORE, [(grid, cell, key, plain(scorer), mark, score_body(score), now) for cell, key, scorer, mark, score in items]
 
     # -- grids -------------------------------------------------------------------------------------------------------------
     def begin(self, grid: str, name: str, plan: dict[str, Any], cells: Iterable[CellRow]) -> None:
@@ -110,11 +114,11 @@ class Ledger:
             (
                 "INSERT INTO grids (grid, name, plan, state, owner, started) VALUES (?, ?, ?, 'running', ?, ?) "
                 "ON CONFLICT (grid) DO UPDATE SET state = 'running', owner = excluded.owner, ended = NULL",
-                [(grid, _plain(name), canonical(plan), self.owner, time.time())],
+                [(grid, plain(name), canonical(plan), self.owner, time.time())],
             )
         )
         for chunk in _chunks(cells, 5000):
-            rows = [(grid, c.cell, c.key, _plain(c.prompt), _plain(c.model), _plain(c.row_id), c.replicate, c.reused) for c in chunk]
+            rows = [(grid, c.cell, c.key, plain(c.prompt), plain(c.model), plain(c.row_id), c.replicate, c.reused) for c in chunk]
             self.write((_CELL, rows))
 
     def end(self, grid: str, state: str) -> None:
@@ -131,13 +135,13 @@ class Ledger:
             "SELECT grid, name, plan, state, owner, started, ended, run_id FROM grids "
             "WHERE grid = ? OR run_id = ? OR name = ? ORDER BY started DESC LIMIT 1"
         )
-        rows = self._select(sql, (grid_or_run,) * 3)
+        rows = self.select(sql, (plain(grid_or_run),) * 3)
         return self._grid_record(rows[0]) if rows else None
 
     def grids(self, limit: int = 20) -> list[dict[str, Any]]:
         """The newest grids first. A grid whose process is gone while ``running`` is shown as ``interrupted``."""
         sql = "SELECT grid, name, plan, state, owner, started, ended, run_id FROM grids ORDER BY started DESC LIMIT ?"
-        return [self._grid_record(row) for row in self._select(sql, (limit,))]
+        return [self._grid_record(row) for row in self.select(sql, (limit,))]
 
     def _grid_record(self, row: Sequence[Any]) -> dict[str, Any]:
         grid, name, plan, state, owner, started, ended, run_id = row
@@ -154,14 +158,14 @@ class Ledger:
         for chunk in _chunks(keys, _CHUNK):
             marks = ",".join("?" * len(chunk))
             sql = f"SELECT key, MAX(seq) FROM replies WHERE status = 'ok' AND key IN ({marks}){only} GROUP BY key"  # noqa: S608
-            found.update(self._select(sql, (*chunk, grid) if grid else chunk))
+            found.update(self.select(sql, (*chunk, grid) if grid else chunk))
         return found
 
     def outcomes(self, numbers: Sequence[int]) -> Iterator[tuple[int, Outcome]]:
         """``(number, outcome)`` of recorded replies, a chunk at a time."""
         for chunk in _chunks(numbers, _CHUNK):
             sql = f"SELECT seq, status, body FROM replies WHERE seq IN ({','.join('?' * len(chunk))})"  # noqa: S608
-            for seq, status, body in self._select(sql, chunk):
+            for seq, status, body in self.select(sql, chunk):
                 yield seq, outcome_from(status, body)
 
     def settle_doubts(self, grid: str, keys: Iterable[str]) -> list[str]:
@@ -178,23 +182,24 @@ class Ledger:
         sql = f"SELECT key, kind, owner FROM claims WHERE key IN ({marks})"  # noqa: S608
         open_claims: dict[str, int] = {}
         live: set[str] = set()
-        for key, kind, owner in self._select(sql, keys):
+        for key, kind, owner in self.select(sql, keys):
             open_claims[key] = open_claims.get(key, 0) + (1 if kind == "claim" else -1)
-            if kind == "claim" and owner != self.owner and is_alive(owner):
+            # Of a process on another host nobody knows whether it lives. To be asked again may be to be paid twice, so it is named.
+            if kind == "claim" and owner != self.owner and is_here(owner) and is_alive(owner):
                 live.add(key)
         if not open_claims:
             return []
         marks = ",".join("?" * len(open_claims))
         for source in ("replies WHERE", "doubts WHERE kind = 'lost' AND"):
             sql = f"SELECT key, COUNT(*) FROM {source} key IN ({marks}) GROUP BY key"  # noqa: S608
-            for key, count in self._select(sql, tuple(open_claims)):
+            for key, count in self.select(sql, tuple(open_claims)):
                 open_claims[key] -= count
         return [key for key, count in open_claims.items() if count > 0 and key not in live]
 
     def doubted(self, grid: str) -> list[str]:
         """All keys of a grid's cells that may have been paid for twice, from every process that ever ran them."""
         sql = "SELECT DISTINCT c.key FROM cells c JOIN doubts d ON d.key = c.key WHERE c.grid = ? ORDER BY c.key"
-        return [row[0] for row in self._select(sql, (grid,))]
+        return [row[0] for row in self.select(sql, (grid,))]
 
     def stored_scores(self, marks: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Score]:
         """``(key, fingerprint)`` -> the newest good score, for those that have one."""
@@ -202,7 +207,7 @@ class Ledger:
         for chunk in _chunks(marks, _CHUNK // 2):
             where = " OR ".join("(key = ? AND fingerprint = ?)" for _ in chunk)
             sql = f"SELECT key, fingerprint, body FROM scores WHERE {where} ORDER BY seq"  # noqa: S608
-            for key, mark, body in self._select(sql, tuple(part for pair in chunk for part in pair)):
+            for key, mark, body in self.select(sql, tuple(part for pair in chunk for part in pair)):
                 score = score_from(body)
                 if score.value is not None:
                     found[key, mark] = score
@@ -242,19 +247,20 @@ class Ledger:
         sql = (
             "SELECT r.body FROM cells c JOIN replies r ON r.key = c.key AND r.grid = c.grid WHERE c.model = ? AND r.status = 'ok' LIMIT 50"
         )
-        times = sorted(json.loads(body)["latency_s"] for (body,) in self._select(sql, (model,)))
+        times = sorted(json.loads(body)["latency_s"] for (body,) in self.select(sql, (model,)))
         return times[len(times) // 2] if times else None
 
     # -- outbox ------------------------------------------------------------------------------------------------------------
     def outbox_add(self, kind: str, payload: dict[str, Any]) -> int:
         """Queue an entry for MLflow; returns its number."""
-        with self._reading() as connection:
+        with self._reading("written") as connection:
             sql = self.dialect.sql("INSERT INTO outbox (kind, payload, created) VALUES (?, ?, ?) RETURNING id")
-            return int(connection.execute(sql, (kind, canonical(payload), time.time())).fetchone()[0])
+            # All rows: SQLite commits when there is nothing left to fetch, and only then can say that the disk is full.
+            return int(connection.execute(sql, (kind, canonical(payload), time.time())).fetchall()[0][0])
 
     def outbox_pending(self) -> list[tuple[int, str, dict[str, Any]]]:
         """``(id, kind, payload)`` of everything not yet delivered, oldest first."""
-        rows = self._select("SELECT id, kind, payload FROM outbox WHERE done_at IS NULL ORDER BY id", ())
+        rows = self.select("SELECT id, kind, payload FROM outbox WHERE done_at IS NULL ORDER BY id", ())
         return [(number, kind, json.loads(payload)) for number, kind, payload in rows]
 
     def outbox_done(self, number: int, remote_id: str) -> None:
@@ -263,10 +269,11 @@ class Ledger:
 
     def outbox_failed(self, number: int, error: str) -> None:
         """Note a failed try; the entry stays."""
-        self.write(("UPDATE outbox SET tries = tries + 1, last_error = ? WHERE id = ?", [(_plain(error)[:2000], number)]))
+        self.write(("UPDATE outbox SET tries = tries + 1, last_error = ? WHERE id = ?", [(plain(error)[:2000], number)]))
 
     # -- connections -------------------------------------------------------------------------------------------------------
-    def _select(self, sql: str, values: Sequence[Any]) -> list[Any]:
+    def select(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        """All rows of a query with ``?`` marks. Raises StoreError."""
         with self._reading() as connection:
             return list(connection.execute(self.dialect.sql(sql), tuple(values)).fetchall())
 
@@ -277,15 +284,16 @@ class Ledger:
                 yield from rows
 
     @contextmanager
-    def _reading(self) -> Iterator[Any]:
+    def _reading(self, what: str = "read") -> Iterator[Any]:
         connection = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = self._local.connection = self.dialect.connect()
+        self._local.connection = None  # until it has proved good
+        connection = self.dialect.connect() if connection is None else self.dialect.renew(connection)
+        self._local.connection = connection
         try:
             yield connection
         except self.dialect.errors as error:
             self._local.connection = None
-            raise StoreError(f"the ledger {self.place} cannot be read: {error}. See `llmops-lab doctor`.", self.place) from error
+            raise trouble(self.place, what, error) from error
 
 
 _open: dict[tuple[str, int], Ledger] = {}
@@ -297,6 +305,11 @@ def open_ledger(settings: _settings.Settings) -> Ledger:
     place = settings.ledger or ledger_path(settings)
     with _opening:
         key = (place, os.getpid())  # after a fork the parent's connections must not be used
+        try:
+            if key in _open:
+                _open[key].renew()
+        except StoreError:
+            _open.pop(key).close()  # its file was deleted or replaced: begin with what lies there now
         if key not in _open:
             _open[key] = Ledger(dialect_for(place))
         return _open[key]
@@ -319,30 +332,8 @@ def _close_all() -> None:
             ledger.close()
 
 
-def is_alive(owner: str) -> bool:
-    """Whether the process ``host:pid:start`` still runs. On another host nobody can tell: taken as alive for PostgreSQL's sake."""
-    host, pid, start = owner.rsplit(":", 2)
-    if host != socket.gethostname():
-        return True
-    return _process_start(int(pid)) == start != ""
-
-
-def _process_start(pid: int) -> str:
-    # Field 22 of /proc/PID/stat: two processes with the same number never share it.
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except OSError:
-        pass
-    if Path("/proc/self").exists():
-        return ""
-    try:
-        os.kill(pid, 0)
-    except OSError:
-        return ""
-    return "running"
-
-
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """A label or row id as its column holds it."""
     # Labels and row ids are TEXT columns: no lone surrogates (SQLite), no NUL (PostgreSQL).
     return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\x00", "\\x00")
 
