@@ -91,8 +91,8 @@ class Pool:
         if self.limit < self.most:
             self.limit = min(self.most, self.limit + 1.0 / self.limit)
 
-    def went_wrong(self, fault: ProviderFault) -> None:
-        """A fault: overload halves the limit, once for all calls that were in flight together."""
+    def went_wrong(self, fault: ProviderFault, sent: float) -> None:
+        """A fault: overload halves the limit, once for all calls that were in flight together. ``sent``: monotonic seconds."""
         if fault.answered:
             self.answers += 1
         else:
@@ -100,7 +100,7 @@ class Pool:
         overloaded = fault.kind == "rate_limited" or fault.status in (503, 529)
         now = time.monotonic()
         if overloaded and fault.retryable:
-            if now - self._halved_at > 1.0:
+            if sent > self._halved_at:
                 self.limit, self._halved_at = max(1.0, self.limit / 2.0), now
             if fault.retry_after:
                 self._pause_until = max(self._pause_until, now + min(fault.retry_after, MAX_WAIT))
@@ -195,7 +195,7 @@ class Asker:
                     return None
                 spent = reserved  # what a cancelled or unanswered try may have cost
             self.sent += 1
-            started = time.perf_counter()
+            started = time.monotonic()
             reply = await self.provider.ask(request, timeout=self._timeout, on_text=on_text)
             if price is not None and reply.cost_usd is None:
                 reply = dataclasses.replace(reply, cost_usd=price.cost(reply.usage, reply.latency_s))
@@ -204,10 +204,10 @@ class Asker:
             return reply
         except ProviderFault as fault:
             if price is not None and fault.usage is not None:
-                fault.cost_usd = price.cost(Usage(*fault.usage), time.perf_counter() - started)
+                fault.cost_usd = price.cost(Usage(*fault.usage), time.monotonic() - started)
             spent = reserved if fault.in_doubt or _may_be_billed(fault) else 0.0
             spent = spent if fault.cost_usd is None else fault.cost_usd
-            self.pool.went_wrong(fault)
+            self.pool.went_wrong(fault, started)
             raise
         finally:
             if budget is not None and reserved:
