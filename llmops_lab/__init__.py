@@ -12,6 +12,7 @@ _HOME = {
     "ask": "llmops_lab.api.ask",
     "compare": "llmops_lab.api.calls",
     "compare_all": "llmops_lab.api.calls",
+    "estimate": "llmops_lab.api.calls",
     "configure": "llmops_lab.settings",
     "grid": "llmops_lab.api.calls",
     "load": "llmops_lab.api.calls",
@@ -32,3 +33,13 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_HOME})
+
+
+def load_ipython_extension(ipython: Any) -> None:
+    """Add the magics to a shell: what ``%load_ext llmops_lab`` calls."""
+    importlib.import_module("llmops_lab.magics").load_ipython_extension(ipython)
+
+
+def unload_ipython_extension(ipython: Any) -> None:
+    """Take the magics away again: what ``%unload_ext llmops_lab`` calls."""
+    importlib.import_module("llmops_lab.magics").unload_ipython_extension(ipython)

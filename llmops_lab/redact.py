@@ -1,13 +1,14 @@
 """Secrets leave no trace: every text passes through ``redact`` before it is stored, logged, shown or exported.
 
-Two sources are known: values of environment variables whose names say that they are keys, and strings of the shapes
-that providers give their keys. What the user put into a prompt is still *sent* as written.
+Two sources are known: values of environment variables whose names say that they are keys (or that the settings name), and
+strings of the shapes that providers give their keys. What the user put into a prompt is still *sent* as written.
 """
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from typing import Any
 
 _SECRET_NAME = re.compile(r"(API_?KEY|ACCESS_?KEY|SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|PRIVATE_?KEY)(?:_|$)|_PAT$", re.IGNORECASE)
@@ -43,7 +44,13 @@ _NEEDLES = (
 MASK = "[redacted]"
 _MIN_SECRET_LENGTH = 8  # shorter values ("1", "true") would eat ordinary text
 
+_named: set[str] = set()
 _compiled: tuple[tuple[str, ...], re.Pattern[str] | None] = ((), None)
+
+
+def name_secrets(names: Iterable[str]) -> None:
+    """Say that these environment variables hold secrets, whatever their names look like (``[tool.llmops_lab.keys]`` names them)."""
+    _named.update(names)
 
 
 def _environment_pattern() -> re.Pattern[str] | None:
@@ -53,7 +60,7 @@ def _environment_pattern() -> re.Pattern[str] | None:
             {
                 value
                 for name, value in os.environ.items()
-                if len(value) >= _MIN_SECRET_LENGTH and _SECRET_NAME.search(name) and name not in _NOT_SECRET
+                if len(value) >= _MIN_SECRET_LENGTH and (name in _named or (_SECRET_NAME.search(name) and name not in _NOT_SECRET))
             },
             key=len,
             reverse=True,  # the longest first, so that a key that begins like another is masked whole

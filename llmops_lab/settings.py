@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from llmops_lab.errors import BadInput
+from llmops_lab.redact import name_secrets
 
 _PREFIX = "LLMOPS_LAB_"
 
@@ -62,16 +63,23 @@ _FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
 def load() -> Settings:
     """The settings in force now. Raises BadInput for a setting that does not exist or has the wrong type."""
     project = project_dir()
-    values: dict[str, Any] = {}
-    for source, layer in (
-        (str(project / "pyproject.toml") if project else "", _from_pyproject(project)),
-        ("environment", _from_environment()),
-        ("configure()", _overrides),
-    ):
-        for name, value in layer.items():
-            values[name] = _checked(name, value, source)
+    values = {name: _checked(name, value, source) for source, layer in _layers(project) for name, value in layer.items()}
     values["project"] = str(project) if project else ""
+    name_secrets(map(str, values.get("keys", {}).values()))
     return Settings(**values)
+
+
+def origins() -> dict[str, str]:
+    """Setting -> where its value comes from: ``default``, the path of pyproject.toml, ``environment`` or ``configure()``."""
+    found = dict.fromkeys((name for name in _FIELDS if name != "project"), "default")
+    for source, layer in _layers(project_dir()):
+        found |= dict.fromkeys(layer, source)
+    return found
+
+
+def _layers(project: Path | None) -> list[tuple[str, Mapping[str, Any]]]:
+    file = str(project / "pyproject.toml") if project else ""
+    return [(file, _from_pyproject(project)), ("environment", _from_environment()), ("configure()", _overrides)]
 
 
 def configure(**values: Any) -> Settings:
@@ -90,10 +98,15 @@ def project_dir() -> Path | None:
     return next((folder for folder in (here, *here.parents) if (folder / "pyproject.toml").is_file() or (folder / ".git").exists()), None)
 
 
+def home_path(settings: Settings) -> Path:
+    """The ledger's folder, absolute, whether it is there or not."""
+    base = Path(settings.project) if settings.project else Path.cwd()
+    return Path(settings.home).expanduser().absolute() if settings.home else base / ".llmops_lab"
+
+
 def home_dir(settings: Settings) -> Path:
     """The ledger's folder, absolute; made when it is missing."""
-    base = Path(settings.project) if settings.project else Path.cwd()
-    home = Path(settings.home).expanduser().absolute() if settings.home else base / ".llmops_lab"
+    home = home_path(settings)
     if not home.exists():
         home.mkdir(parents=True, exist_ok=True)
         (home / ".gitignore").write_text("*\n")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llmops_lab import plugins
 from llmops_lab import settings as _settings
+from llmops_lab.api.progress import view_for
 from llmops_lab.errors import BadInput, LabError, UnknownName
-from llmops_lab.records import ModelSpec, Verdict
+from llmops_lab.flows.embedder import embedder
+from llmops_lab.records import Estimate, ModelSpec, Verdict
 from llmops_lab.store.ledger import open_ledger
 
 _DEFAULT_PARAMS = {"temperature": 0, "max_tokens": 256}
@@ -45,9 +48,7 @@ class _Resources(Mapping[str, Any]):
     def __getitem__(self, name: str) -> Any:
         if name != "embed":
             raise KeyError(name)
-        settings = _settings.load()
-        kind, _, target = settings.embedder.partition(":")
-        return plugins.find("embedders", kind).connect(target, settings=settings)
+        return embedder(_settings.load())
 
     def __iter__(self) -> Any:
         return iter(("embed",))
@@ -74,15 +75,41 @@ def grid(
     stop: str | None = None,
     name: str | None = None,
     track: bool = True,
-    progress: Callable[[Any], None] | None = None,
+    progress: Any = None,
     wait: bool = True,
 ) -> Any:
     """Ask every model every prompt about every row, and score the replies.
 
     Replies that the ledger already has are not bought again (``reuse=False`` asks anew). ``budget`` is a cap in USD;
-    ``timeout`` in seconds. ``progress`` is called with records of how it stands. Raises BadInput before the first call.
+    ``timeout`` in seconds. ``stop="decided"`` asks rows in random order and ends when the first scorer's comparison with the
+    first prompt and model is decided. ``progress``: None shows a bar where one can be shown, False none; a function gets each
+    ``Progress``. Raises BadInput before the first call.
     """
     from llmops_lab.api.grid import Grid
+
+    given = dict(locals())
+    live = _planned(**{key: given[key] for key in _ASKED})
+    view_for(progress)
+    handle = Grid(live.ledger, live.grid, live.settings, live, progress).start()
+    return handle.wait() if wait else handle
+
+
+def estimate(prompts: Any, rows: Any, **options: Any) -> Estimate:
+    """What ``grid`` with the same arguments would take: calls, tokens, cost in USD, seconds. Sends nothing. Raises as ``grid`` does."""
+    unknown = sorted(set(options) - set(_ASKED) - {"progress", "wait"})
+    if unknown:
+        raise UnknownName("option", unknown[0], _ASKED)
+    expected: Estimate = _planned(**{**_DEFAULTS, **options, "prompts": prompts, "rows": rows}).estimate()
+    return expected
+
+
+_DEFAULTS: dict[str, Any] = {
+    name: each.default for name, each in inspect.signature(grid).parameters.items() if name not in ("progress", "wait")
+}
+_ASKED = tuple(_DEFAULTS)
+
+
+def _planned(*, prompts: Any, rows: Any, models: Any, scorers: Sequence[Any], expected: str | None, track: bool, **how: Any) -> Any:
     from llmops_lab.flows.grid import GridAsk, LiveGrid
     from llmops_lab.grids.rows import read_rows
     from llmops_lab.prompts.files import load_prompts
@@ -90,31 +117,34 @@ def grid(
     settings = _settings.load()
     loaded = load_prompts(prompts, fetch=lambda uri: prompts_library().get(uri))
     table = read_rows(rows)
-    judges = [scorer(each) if isinstance(each, str) or not hasattr(each, "fingerprint") else each for each in scorers]
+    judges = [scorer(each) if isinstance(each, str) or not hasattr(each, "fingerprint") else each for each in _listed(scorers)]
     _check_columns(judges, expected, table)
     specs = [each if isinstance(each, ModelSpec) else ModelSpec(each) for each in _listed(models or settings.model)]
     _check_labels([spec.name for spec in specs], "models", 'lab.model("...", label="...")')
     _check_labels([judge.name for judge in judges], "scorers", 'lab.scorer("...", label="...")')
+
+    def number(name: str, least: float) -> Any:
+        return _above(name, getattr(settings, name) if how[name] is None else how[name], least)
+
     ask = GridAsk(
         prompts=loaded,
         rows=table,
         models=specs,
         judges=judges,
         expected=expected,
-        params={**_DEFAULT_PARAMS, **(params or {})},
-        repeats=int(_above("repeats", repeats, 1)),
-        concurrency=int(_above("concurrency", settings.concurrency if concurrency is None else concurrency, 1)),
-        timeout=_above("timeout", settings.timeout if timeout is None else timeout, 0.001),
-        retries=int(_above("retries", settings.retries if retries is None else retries, 0)),
-        budget=None if budget is None else _above("budget", budget, 1e-9),
-        stream=stream,
-        reuse=reuse,
-        stop=_stop(stop, judges),
-        name=name or "grid",
+        params={**_DEFAULT_PARAMS, **(how["params"] or {})},
+        repeats=_whole("repeats", how["repeats"], 1),
+        concurrency=_whole("concurrency", number("concurrency", 1), 1),
+        timeout=number("timeout", 0.001),
+        retries=_whole("retries", number("retries", 0), 0),
+        budget=None if how["budget"] is None else _above("budget", how["budget"], 1e-9),
+        stream=bool(how["stream"]),
+        reuse=bool(how["reuse"]),
+        stop=_stop(how["stop"], judges, len(loaded) * len(specs)),
+        name=how["name"] or "grid",
+        track=track,
     )
-    live = LiveGrid(ask, settings)
-    handle = Grid(live.ledger, live.grid, settings, live, track=track).start(progress)
-    return handle.wait() if wait else handle
+    return LiveGrid(ask, settings)
 
 
 def load(run_id: str) -> Any:
@@ -147,33 +177,34 @@ def compare(
 
     What is not fixed by ``model`` or ``prompt`` is averaged inside a row. Raises UnknownName, BadInput or DoesNotPair.
     """
-    from llmops_lab.flows.compare import compare as judge
+    from llmops_lab.flows import compare as comparing
 
     first = load(grid) if isinstance(grid, str) else grid
     second = first if other is None else load(other) if isinstance(other, str) else other
-    fixed = {key: value for key, value in (("model", model), ("prompt", prompt)) if value is not None}
-    left, right = _chosen(first, scorer, fixed), _chosen(second, scorer, fixed)
-    names = (a or "a", b or "b")
+    judge = _judge(first, scorer)
+    _judge(second, scorer)
+    left, right = first.records(), second.records()
+    for column, value in (("model", model), ("prompt", prompt)):
+        if value is not None:
+            left, right = comparing.side(left, column, value), comparing.side(right, column, value)
     if other is None or a or b:
-        left, right = _side(left, by, a), _side(right, by, b)
+        left, right = comparing.side(left, by, a), comparing.side(right, by, b)
     watched = None
     if "decided" in (first.state, second.state):
         watched = max(1, len({(each["prompt"], each["model"]) for each in first.records()}) - 1)
-    return judge(left, right, scorer=scorer, names=names, alpha=alpha, margin=margin, higher_is_better=_direction(scorer), watched=watched)
+    names = (a or "a", b or "b")
+    return comparing.compare(left, right, judge=judge, names=names, alpha=alpha, margin=margin, watched=watched)
 
 
 def compare_all(grid: Any, *, baseline: str, scorer: str = "exact", by: str = "prompt", alpha: float = 0.05) -> list[Verdict]:
-    """Judge every other prompt (or model) against ``baseline``; the chance of any false verdict is at most alpha (Holm)."""
-    from llmops_lab.flows.compare import row_means
-    from llmops_lab.stats.verdict import Pair, compare_many
+    """Judge every other prompt (or model) against ``baseline``; the chance of any false verdict is at most alpha (Holm).
 
-    records = _chosen(grid, scorer, {})
-    base = row_means(_side(records, by, baseline), scorer)
-    others = [name for name in dict.fromkeys(record[by] for record in records) if name != baseline]
-    sides = {name: row_means(_side(records, by, name), scorer) for name in others}
-    binary = all(flag for side in (base, *sides.values()) for _, flag in side.values())
-    pairs = [Pair([base[r][0] for r in base], [side[r][0] for r in base], baseline, name) for name, side in sides.items()]
-    return compare_many(pairs, binary=binary, alpha=alpha, higher_is_better=_direction(scorer), scorer=scorer)
+    A grid that stopped when it was decided is judged by its confidence sequences, alpha shared among them.
+    """
+    from llmops_lab.flows import compare as comparing
+
+    grid = load(grid) if isinstance(grid, str) else grid
+    return comparing.compare_all(grid.records(), judge=_judge(grid, scorer), baseline=baseline, by=by, alpha=alpha, state=grid.state)
 
 
 def prompts_library() -> Any:
@@ -194,31 +225,10 @@ class _Prompts:
 prompts = _Prompts()
 
 
-def _chosen(grid: Any, scorer: str, fixed: Mapping[str, str]) -> list[dict[str, Any]]:
+def _judge(grid: Any, scorer: str) -> dict[str, Any]:
     if scorer not in grid.scorers:
         raise UnknownName("score column", scorer, grid.scorers)
-    records: list[dict[str, Any]] = grid.records()
-    for key, value in fixed.items():
-        records = _side(records, key, value)
-    return records
-
-
-def _side(records: list[dict[str, Any]], by: str, name: str | None) -> list[dict[str, Any]]:
-    if by not in ("prompt", "model"):
-        raise BadInput(f"by is 'prompt' or 'model', not {by!r}.")
-    known = list(dict.fromkeys(record[by] for record in records))
-    if name not in known:
-        raise UnknownName(by, str(name), known)
-    return [record for record in records if record[by] == name]
-
-
-def _direction(scorer: str) -> bool:
-    if scorer not in plugins.names("scorers"):
-        return True
-    direction = plugins.find("scorers", scorer).higher_is_better
-    if direction is None:
-        raise BadInput(f"{scorer} has no better direction, so a comparison of it has no verdict.")
-    return bool(direction)
+    return next(dict(each) for each in grid.judges if each["name"] == scorer)
 
 
 def _check_columns(judges: Sequence[Any], expected: str | None, table: Any) -> None:
@@ -235,8 +245,8 @@ def _check_labels(labels: Sequence[str], what: str, cure: str) -> None:
             raise BadInput(f"two {what} are called {label!r}. Give them names of their own: {cure}.")
 
 
-def _listed(models: Any) -> list[Any]:
-    return [models] if isinstance(models, str | ModelSpec) else list(models)
+def _listed(given: Any) -> list[Any]:
+    return [given] if isinstance(given, str | ModelSpec) or callable(given) else list(given)
 
 
 def _above(name: str, value: Any, least: float) -> float:
@@ -247,12 +257,26 @@ def _above(name: str, value: Any, least: float) -> float:
     return value
 
 
-def _stop(stop: str | None, judges: Sequence[Any]) -> str | None:
+def _whole(name: str, value: Any, least: int) -> int:
+    number = _above(name, value, least)
+    if int(number) != number:
+        raise BadInput(f"{name} must be a whole number, not {value!r}.")
+    return int(number)
+
+
+def _stop(stop: str | None, judges: Sequence[Any], variants: int) -> str | None:
     if stop not in (None, "decided"):
         raise BadInput(f"stop is None or 'decided', not {stop!r}.")
     if stop and not judges:
         raise BadInput("stop='decided' needs a scorer: without scores nothing can be decided.")
+    if stop and variants < 2:
+        raise BadInput("stop='decided' needs two prompts or models or more: there is nothing to decide about one.")
+    if stop and judges[0].bounds is None:
+        raise BadInput(
+            f"stop='decided' goes by the first scorer, and {judges[0].name} has no bounds, which the interval needs. "
+            "Name a true/false or bounded scorer first, or leave stop out."
+        )
     return stop
 
 
-__all__ = ["LabError", "compare", "compare_all", "grid", "load", "model", "models", "prompts", "scorer", "scorers"]
+__all__ = ["LabError", "compare", "compare_all", "estimate", "grid", "load", "model", "models", "prompts", "scorer", "scorers"]

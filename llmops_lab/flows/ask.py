@@ -21,19 +21,18 @@ from typing import Any
 
 from llmops_lab.errors import LabError, ProviderFault
 from llmops_lab.flows.embedder import embedder
+from llmops_lab.flows.prompts import library
 from llmops_lab.grids.loop import submit
 from llmops_lab.grids.plan import Plan, Target, Variant
 from llmops_lab.grids.rows import Rows
 from llmops_lab.grids.run import GridRun
 from llmops_lab.models._ask import Asker, Pool, open_model
-from llmops_lab.prompts.library import Library
 from llmops_lab.prompts.template import Prompt
 from llmops_lab.records import Estimate, Message, ModelSpec, Outcome, Request, Usage
 from llmops_lab.redact import Redactor
 from llmops_lab.settings import Settings
 from llmops_lab.store.ledger import CellRow, Ledger, open_ledger
 from llmops_lab.track import outbox, traces
-from llmops_lab.track.prompts import Registry
 
 NAME = "asks"
 DEFAULT_PARAMS = {"temperature": 0, "max_tokens": 256}
@@ -202,10 +201,10 @@ class Asking:
         # Asked only after MLflow has just taken a trace, so that a server that is away is not waited for twice.
         if not prompt.name or prompt.version is not None:
             return prompt, None
-        library = Library(Registry(self.settings))
+        shelf = library(self.settings)
         try:
-            same = [info.version for info in library.versions(prompt.name) if info.sha256 == prompt.sha256]
-            return (dataclasses.replace(prompt, version=min(same)), None) if same else (prompt, library.get(prompt.name))
+            same = [info.version for info in shelf.versions(prompt.name) if info.sha256 == prompt.sha256]
+            return (dataclasses.replace(prompt, version=min(same)), None) if same else (prompt, shelf.get(prompt.name))
         except LabError:  # not in the library, not a name that it could hold, tampered with: then this text is no version of it
             return prompt, None
 

@@ -1,52 +1,119 @@
-"""A finished grid is told to MLflow: one run, through the outbox, tried once before the call returns."""
+"""A finished grid is told to MLflow: one run and the traces worth a look, through the outbox, tried once before the call returns."""
 
 from __future__ import annotations
 
+import itertools
+import random
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from llmops_lab.flows.export import export
+from llmops_lab.flows.tables import cell_table, summary_table
+from llmops_lab.records import Request
+from llmops_lab.redact import Redactor
 from llmops_lab.settings import Settings, home_dir
-from llmops_lab.store.ledger import Ledger
+from llmops_lab.store.ledger import CellState, Ledger
 from llmops_lab.track import environment, outbox
 
+MOST_FAILED_TRACES = 20
 
-def track_grid(
-    ledger: Ledger, settings: Settings, grid: str, *, cells: Sequence[Mapping[str, Any]], summary: Sequence[Mapping[str, Any]], state: str
-) -> str | None:
-    """Queue the grid's entry and deliver what waits. Returns the run's id, or None while MLflow is away."""
-    import pandas
 
+def track_grid(ledger: Ledger, settings: Settings, grid: str, request: Callable[[int], Request]) -> str | None:
+    """Queue the grid's run and traces, and deliver what waits. Returns the run's id, or None while MLflow is away.
+
+    ``request`` gives what was sent for a cell.
+    """
     record = ledger.grid(grid)
     if record is None:
         return None
+    ledger.outbox_add("grid", _entry(ledger, settings, record))
+    redact = Redactor().tree
+    for found in _worth_a_trace(ledger, settings, grid):
+        ledger.outbox_add("trace", redact(_trace(found, request(found.row.cell), record, settings)))
+    return deliver_outbox(ledger, settings).get(grid)
+
+
+def deliver_outbox(ledger: Ledger, settings: Settings) -> dict[str, str]:
+    """Try once to send all that waits; returns grid -> MLflow run id of the grids that arrived, which the ledger then knows too."""
+    grids = {ident: payload["grid"] for ident, kind, payload in ledger.outbox_pending() if kind == "grid"}
+    sent = {grids[ident]: remote for ident, remote, _ in outbox.deliver(ledger, settings) if remote and ident in grids}
+    for grid, run_id in sent.items():
+        ledger.linked(grid, run_id)
+    return sent
+
+
+def _entry(ledger: Ledger, settings: Settings, record: dict[str, Any]) -> dict[str, Any]:
+    grid, plan = record["grid"], record["plan"]
+    cells = cell_table(ledger, grid, record["state"])
+    summary = summary_table(ledger, grid, cells)
     folder = home_dir(settings) / "outbox"
     folder.mkdir(exist_ok=True)
     path = folder / f"{grid}-{uuid.uuid4().hex[:8]}.parquet"
-    pandas.DataFrame(list(cells)).to_parquet(path)
-    plan = record["plan"]
-    columns = [f"{name}{end}" for name in plan["scorers"] for end in ("", "_low", "_high")]
-    lines = [(f"{column}/{line['prompt']}/{line['model']}", line[column]) for line in summary for column in columns]
-    entry = {
+    export(cells, path)
+    return {
         "grid": grid,
         "name": record["name"],
         "experiment": settings.experiment,
-        "state": state,
+        "state": record["state"],
         "started": record["started"],
         "ended": record["ended"] or record["started"],
-        "params": {**plan["params"], "scorers": ", ".join(plan["scorers"])},
+        "params": {k: v for k, v in {**plan["how"], **plan["params"], "scorers": ", ".join(plan["scorers"])}.items() if v is not None},
         "prompts": plan["prompts"],
         "models": plan["models"],
-        "dataset": {**plan["dataset"], "name": plan["dataset"]["source"], "columns": []},
-        "metrics": {name: value for name, value in lines if value is not None},
+        "dataset": {**plan["dataset"], "name": plan["dataset"]["source"]},
+        "metrics": dict(_metrics(summary, plan["scorers"])),
         "tags": {},
-        "summary": list(summary),
+        "summary": summary,
         "cells_path": str(path),
         "environment": environment.describe(),
     }
-    number = ledger.outbox_add("grid", entry)
-    sent = {ident: remote for ident, remote, _ in outbox.deliver(ledger, settings)}
-    run_id = sent.get(number)
-    if run_id:
-        ledger.linked(grid, run_id)
-    return run_id
+
+
+def _metrics(summary: list[dict[str, Any]], scorers: list[str]) -> Iterator[tuple[str, float]]:
+    columns = [f"{name}{end}" for name in scorers for end in ("", "_low", "_high", "_n")]
+    columns += ["n", "n_ok", "n_failed", "n_truncated", "cost_usd", "latency_p50", "latency_p95"]
+    for line in summary:
+        extra = [name for name, value in line.items() if name not in columns and name.startswith(tuple(f"{each}_" for each in scorers))]
+        for column in (*columns, *extra):
+            if isinstance(line[column], int | float):
+                yield f"{column}/{line['prompt']}/{line['model']}", line[column]
+
+
+def _worth_a_trace(ledger: Ledger, settings: Settings, grid: str) -> Iterator[CellState]:
+    """Failed cells, up to a limit, and a sample of the others that is the same every time."""
+    failed = (each for each in ledger.cells(grid) if each.outcome is not None and each.outcome.status == "failed")
+    yield from itertools.islice(failed, MOST_FAILED_TRACES)
+    if settings.trace_sample:
+        for each in ledger.cells(grid):
+            drawn = random.Random(each.row.key).random() < settings.trace_sample  # noqa: S311 - a sample, not a secret
+            if drawn and each.outcome is not None and each.outcome.status == "ok":
+                yield each
+
+
+def _trace(found: CellState, request: Request, record: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    row, outcome = found.row, found.outcome
+    reply = outcome.reply if outcome else None
+    ended = found.at or record["started"]
+    prompt: dict[str, Any] = next((each for each in record["plan"]["prompts"] if each["label"] == row.prompt), {})
+    return {
+        "id": f"{record['grid']}:{row.cell}:{ended}",
+        "name": f"{record['name']}/{row.prompt}",
+        "grid": record["grid"],
+        "experiment": settings.experiment,
+        "started": ended - (reply.latency_s if reply else 0.0),
+        "ended": ended,
+        "inputs": [{"role": message.role, "content": message.content} for message in request.messages],
+        "params": dict(request.params),
+        "output": reply.text if reply else None,
+        "finish_reason": reply.finish_reason if reply else None,
+        "model": row.model,
+        "usage": {"input_tokens": reply.usage.input_tokens, "output_tokens": reply.usage.output_tokens} if reply else None,
+        "cost_usd": reply.cost_usd if reply else None,
+        "ttft_s": reply.ttft_s if reply else None,
+        "status": outcome.status if outcome else "failed",
+        "error": outcome.error if outcome else "",
+        "message": outcome.message if outcome else "",
+        "prompt": {name: prompt.get(name) for name in ("name", "version", "sha256")},
+        "tags": {"row_id": row.row_id, "replicate": str(row.replicate), "cell": str(row.cell)},
+    }

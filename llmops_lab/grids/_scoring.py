@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from llmops_lab.errors import StoreError
 from llmops_lab.grids.plan import Plan
+from llmops_lab.grids.vote import Finished, Heard, Votes
 from llmops_lab.records import Reply, Score
 from llmops_lab.store.ledger import Ledger
 
@@ -18,9 +19,12 @@ from llmops_lab.store.ledger import Ledger
 class Judge(Protocol):
     """A scorer: never raises; ``fingerprint`` None means that a stored score must not be reused."""
 
-    name: str
-    expensive: bool
-    fingerprint: str | None
+    @property
+    def name(self) -> str: ...
+    @property
+    def expensive(self) -> bool: ...
+    @property
+    def fingerprint(self) -> str | None: ...
 
     def __call__(self, reply: Reply, target: Any, row: Mapping[str, Any]) -> Score: ...
 
@@ -45,7 +49,8 @@ class Scoring:
 
     def __init__(self, run: Run, judges: Sequence[Judge], expected: str | None) -> None:
         self._run, self._judges, self._expected = run, judges, expected
-        self._queue: queue.SimpleQueue[tuple[int, Reply] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Finished | None] = queue.SimpleQueue()
+        self._votes = Votes(run.plan)
         self._thread: threading.Thread | None = None
         self._problem: Exception | None = None
         self._reusable = [judge for judge in judges if judge.expensive and judge.fingerprint]
@@ -60,6 +65,11 @@ class Scoring:
         """Queue one reply."""
         if self._judges:
             self._queue.put((cell, reply))
+
+    def missing(self, cell: int) -> None:
+        """A cell failed: it has nothing to score, but a vote may have waited for it."""
+        if self._judges:
+            self._queue.put((cell, None))
 
     def add_recorded(self, cells: Mapping[int, int]) -> None:
         """Replies that the ledger already has, ``number -> cell``; read a chunk at a time."""
@@ -89,28 +99,40 @@ class Scoring:
                 batch.append(self._queue.get())
             ended = None in batch
             cells = [item for item in batch if item is not None]
-            if cells and self._problem is None:
+            heard = list(self._votes.read(cells))
+            if ended:
+                heard += self._votes.open()
+            if heard and self._problem is None:
                 try:
-                    self._score(cells)
+                    self._score(heard)
                 except StoreError as error:
                     self._problem = error
 
-    def _score(self, cells: Sequence[tuple[int, Reply]]) -> None:
+    def _score(self, heard: Sequence[Heard]) -> None:
         run = self._run
-        stored = self._stored([cell for cell, _ in cells])
+        stored = self._stored([each.cell for each in heard])
         found: list[tuple[int, str, str, str | None, Score]] = []
-        for cell, reply in cells:
-            row = run.plan.rows.items[run.plan.place(cell).row]
+        for each in heard:
+            row = run.plan.rows.items[run.plan.place(each.cell).row]
             target = row.get(self._expected) if self._expected else None
-            key = run.plan.key(cell)
+            key = run.plan.key(each.cell)
             for judge in self._judges:
-                score = stored.get((key, _mark(judge, target))) if stored else None
-                score = _redacted_score(judge(reply, target, row), run.redact) if score is None else score
-                found.append((cell, key, judge.name, _mark(judge, target), score))
+                mark = _mark(judge, target) if each.share is None and each.reply else None  # a vote's score is not the reply's own
+                score = stored.get((key, mark)) if stored and mark else None
+                score = self._judged(judge, each, target, row) if score is None else score
+                found.append((each.cell, key, judge.name, mark, score))
         run.ledger.write(run.ledger.scores(run.grid, found))
         run.scored += sum(score.value is not None for *_, score in found)
         run.unscored += sum(score.value is None for *_, score in found)
         self._tell_rule(found)
+
+    def _judged(self, judge: Judge, heard: Heard, target: Any, row: Mapping[str, Any]) -> Score:
+        if heard.reply is None:
+            return Score(None, reason="the vote is open: not all repeats of this row were answered")
+        score = judge(heard.reply, target, row)
+        if heard.share is not None:
+            score = dataclasses.replace(score, detail={**score.detail, "vote": heard.reply.text, "share": heard.share})
+        return _redacted_score(score, self._run.redact)
 
     def _tell_rule(self, found: Sequence[tuple[int, str, str, str | None, Score]]) -> None:
         run = self._run

@@ -23,20 +23,22 @@ def shuffled_rows(count: int, seed: int) -> list[int]:
 class StopRule:
     """Feed it every score as it comes; ``decided`` turns True once and for all."""
 
-    def __init__(self, order: Sequence[int], variants: int, repeats: int, alpha: float) -> None:
-        self._order, self._variants, self._repeats = order, variants, repeats
-        self._sequences = [PairedSequence(alpha=alpha / max(1, variants - 1)) for _ in range(variants - 1)]
+    def __init__(self, order: Sequence[int], variants: int, repeats: int, alpha: float, bounds: tuple[float, float] = (0.0, 1.0)) -> None:
+        """``bounds`` are the least and greatest possible score."""
+        self._order, self._variants, self._repeats, self._bounds = order, variants, repeats, bounds
+        width = bounds[1] - bounds[0]
+        self._sequences = [PairedSequence(alpha / max(1, variants - 1), -width, width) for _ in range(variants - 1)]
         self._values: dict[int, list[list[float]]] = {}
         self._left: dict[int, int] = {}
         self._next = 0
         self.rows_used = 0
         self.decided = False
         self.unbounded: float | None = None
-        """The first score outside [0, 1]; from then on the rule cannot decide, because the interval needs the bound."""
+        """The first score outside the bounds; from then on the rule cannot decide, because the interval needs them."""
 
     def add(self, row: int, variant: int, value: float | None) -> None:
         """One cell of a row is finished; ``value`` None when it has no score."""
-        if value is not None and not 0.0 <= value <= 1.0:
+        if value is not None and not self._bounds[0] <= value <= self._bounds[1]:
             self.unbounded = value
         values = self._values.setdefault(row, [[] for _ in range(self._variants)])
         if value is not None:

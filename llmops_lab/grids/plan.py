@@ -25,12 +25,17 @@ Render = Callable[[Mapping[str, Any]], tuple[Message, ...]]
 
 @dataclass(frozen=True)
 class Variant:
-    """One prompt of a grid: how a row becomes messages, and what its version fixes (parameters, output schema)."""
+    """One prompt of a grid: how a row becomes messages, and what its version fixes (parameters, output schema).
+
+    ``extract`` reads the answer out of a reply's text; ``vote`` gives the answer that most repeats of a row end in, and its share.
+    """
 
     label: str
     render: Render
     params: Mapping[str, Any] = field(default_factory=dict)
     schema: Mapping[str, Any] | None = None
+    extract: Callable[[str], str] | None = None
+    vote: Callable[[Sequence[str]], tuple[str, float]] | None = None
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,8 @@ class Plan:
             for i, v in enumerate(variants)
         ]
         self._keys = bytearray()
-        self.input_characters = 0
+        self.input_characters = [0] * len(variants)
+        """For each prompt, the characters of all rows' messages together; known once ``prepare`` has run."""
 
     def __len__(self) -> int:
         """The number of cells."""
@@ -94,6 +100,10 @@ class Plan:
             params = {**params, "seed": params["seed"] + at.replicate}
         return Request(variant.render(self.rows.items[at.row]), params, variant.schema)
 
+    def most_output(self, prompt: int, model: int) -> int:
+        """The token limit of a reply; 0 where none is set."""
+        return int(self._params[prompt][model].get("max_tokens") or 0)
+
     def key(self, cell: int) -> str:
         """The call key of a cell, 64 hex digits. ``prepare`` must have run."""
         return self._keys[cell * KEY_BYTES : (cell + 1) * KEY_BYTES].hex()
@@ -113,7 +123,7 @@ class Plan:
         keys = bytearray()
         problems: dict[str, list[str]] = {}
         for number, row in enumerate(self.rows.items):
-            bodies = [self._body(variant, row, self.rows.ids[number], problems) for variant in self.variants]
+            bodies = [self._body(index, row, self.rows.ids[number], problems) for index in range(len(self.variants))]
             if problems:
                 continue
             for _ in range(self.repeats):
@@ -124,14 +134,15 @@ class Plan:
             raise BadInput(_problem_text(problems))
         self._keys = keys
 
-    def _body(self, variant: Variant, row: Mapping[str, Any], row_id: str, problems: dict[str, list[str]]) -> bytes:
+    def _body(self, index: int, row: Mapping[str, Any], row_id: str, problems: dict[str, list[str]]) -> bytes:
+        variant = self.variants[index]
         try:
             messages = variant.render(row)
         except LabError as error:
             problems.setdefault(f"prompt {variant.label!r}: {error}", []).append(row_id)
             return b""
         text = json.dumps([[message.role, message.content] for message in messages], sort_keys=True)
-        self.input_characters += len(text) * len(self.targets) * self.repeats
+        self.input_characters[index] += len(text)
         return self._redact(text).encode("ascii", "backslashreplace")
 
 

@@ -26,7 +26,6 @@ from llmops_lab.store.ledger import Ledger
 PENDING, OK, FAILED, CANCELLED = range(4)
 GRACE = 2.0
 """Seconds that calls in flight get to come home after a cancel, so that what was paid for is kept."""
-_BEAT = 0.1
 
 
 class Ask(Protocol):
@@ -79,10 +78,9 @@ class GridRun:
         order: Sequence[int] | None = None,
         rule: StopRule | None = None,
         redact: Callable[[Any], Any] = lambda value: value,
-        sink: Callable[[Progress], None] | None = None,
     ) -> None:
         self.plan, self.ledger, self.grid, self.rule = plan, ledger, grid, rule
-        self._asks, self._concurrency, self.redact, self._sink = asks, concurrency, redact, sink
+        self._asks, self._concurrency, self.redact = asks, concurrency, redact
         self._order = order
         self.statuses = bytearray(len(plan))
         self.state = "running"
@@ -115,7 +113,6 @@ class GridRun:
         self.loop = asyncio.get_running_loop()
         self._started = time.monotonic()
         self._scoring.start()
-        beat = asyncio.ensure_future(self._beat())
         try:
             await self._serve_recorded(reused)
             groups: dict[str, list[int]] = {}
@@ -126,10 +123,8 @@ class GridRun:
         except StoreError as error:
             self._fail(error)
         finally:
-            beat.cancel()
             self._scoring.close()
             self._settle_state()
-            self._tell()
         return self.state
 
     async def _serve_recorded(self, reused: Mapping[int, int]) -> None:
@@ -177,8 +172,11 @@ class GridRun:
     async def _one(self, cell: int, row: int, ask: Ask, window: _Window) -> None:
         key, row_id = self.plan.key(cell), self.plan.rows.ids[row]
         window.sent(cell)
+        retries = 0
 
         def retried(fault: ProviderFault) -> None:
+            nonlocal retries
+            retries += 1
             self.calls += 1
             if fault.in_doubt:
                 self.ledger.put([self.ledger.doubts(self.grid, [key], "retried", fault.kind)], _nothing)
@@ -195,19 +193,21 @@ class GridRun:
             window.unsend(cell)
             self._stop("budget")
             return
-        self.calls += 1
+        self.calls += outcome.tries - retries
         self._answered = self._answered or outcome.answered
         outcome = _redacted(outcome, self.redact)
         await self._commit(self.ledger.reply(self.grid, key, row_id, outcome))
         self._count(cell, outcome)
 
     def _count(self, cell: int, outcome: Outcome) -> None:
+        self.cost_usd += outcome.cost_usd or 0.0
         if outcome.reply is not None:
             self.statuses[cell] = OK
             self.cost_usd += outcome.reply.cost_usd or 0.0
             self._scoring.add(cell, outcome.reply)
         else:
             self.statuses[cell] = FAILED
+            self._scoring.missing(cell)
             if self.rule is not None:
                 self.rule_add(cell, None)
 
@@ -251,15 +251,6 @@ class GridRun:
             return
         tried = self.calls > 0
         self.state = "unreachable" if tried and not self._answered else "done"
-
-    async def _beat(self) -> None:
-        while True:
-            self._tell()
-            await asyncio.sleep(_BEAT)
-
-    def _tell(self) -> None:
-        if self._sink is not None:
-            self._sink(self.progress())
 
 
 class _Window:

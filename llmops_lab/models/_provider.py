@@ -17,8 +17,8 @@ class Price:
     output: float | None = None
     gpu_hour: float | None = None
 
-    def cost(self, usage: Usage, seconds: float) -> float | None:
-        """USD of one call; None when a token count that is charged was not reported (missing is not 0)."""
+    def cost(self, usage: Usage, seconds: float | None) -> float | None:
+        """USD of one call; None when what is charged (tokens, time) is not known: missing is not 0."""
         total = 0.0
         for price, tokens in ((self.input, usage.input_tokens), (self.output, usage.output_tokens)):
             if price is None:
@@ -26,7 +26,9 @@ class Price:
             if tokens is None:
                 return None
             total += price * tokens
-        return total + (self.gpu_hour or 0.0) * seconds / 3600.0
+        if not self.gpu_hour:
+            return total
+        return None if seconds is None else total + self.gpu_hour * seconds / 3600.0
 
 
 class Provider(Protocol):

@@ -3,7 +3,7 @@
 A plugin is one file with ``score(reply, target, *, OPTIONS)`` and ``higher_is_better``. What else it may have:
 
 ``NEEDS_TARGET = True``      the expected column is required; a row without a value is unscored
-``BOUNDS = (low, high)``     the range of a numeric score (a bool needs none); sequential stopping needs it
+``BOUNDS = (low, high)``     the range of a numeric score, None for one without end; left out: true/false or 0 to 1
 ``expensive = True``         worth keeping in the ledger
 ``PACKAGES = ("name",)``     distributions whose version changes the score
 ``check(*, OPTIONS)``        raises BadInput for option values that cannot work
@@ -48,7 +48,8 @@ class Scorer:
 
     ``higher_is_better`` None: it has no good direction, so that a comparison needs one. ``fingerprint`` names everything that
     decides the score apart from reply and row; None: unknown (a Python function, a live object), its scores are never reused.
-    ``bounds`` are the least and greatest possible score; None: unbounded, unknown, or a bool.
+    ``bounds`` are the least and greatest possible score; None: there are none, or nobody knows them, so that nothing can stop early by
+    it. ``plugin`` is the file that it comes from, empty for a function or another library's metric.
     """
 
     name: str
@@ -57,7 +58,8 @@ class Scorer:
     needs_target: bool = False
     expensive: bool = False
     fingerprint: str | None = None
-    bounds: tuple[float, float] | None = None
+    bounds: tuple[float, float] | None = (0.0, 1.0)
+    plugin: str = ""
     summary: Callable[[Sequence[Score]], Mapping[str, Any]] | None = dataclasses.field(default=None, repr=False)
 
     def __call__(self, reply: Reply, target: Any, row: Mapping[str, Any]) -> Score:
@@ -178,7 +180,8 @@ def _from_name(what: str, options: Mapping[str, Any], resources: Mapping[str, An
         needs_target=getattr(module, "NEEDS_TARGET", False),
         expensive=getattr(module, "expensive", False),
         fingerprint=_fingerprint(name, module, chosen, filled),
-        bounds=getattr(module, "BOUNDS", None),
+        bounds=getattr(module, "BOUNDS", (0.0, 1.0)),
+        plugin=name,
         summary=getattr(module, "summarise", None),
     )
 
@@ -211,8 +214,8 @@ def _from_function(what: Any, options: Mapping[str, Any], resources: Mapping[str
         raise BadInput(f"the scorer {name} is called with (reply, row): {error}.") from error
     except ValueError:  # a builtin without a signature; it shows when it is called
         pass
-    direction = getattr(what, "higher_is_better", True)
-    return Scorer(name=name, apply=lambda reply, target, row: what(reply, dict(row), **fixed), higher_is_better=direction)
+    direction, bounds = getattr(what, "higher_is_better", True), getattr(what, "bounds", (0.0, 1.0))
+    return Scorer(name, lambda reply, target, row: what(reply, dict(row), **fixed), direction, bounds=bounds)
 
 
 def _applied(score: Callable[..., Any], fixed: dict[str, Any]) -> Apply:

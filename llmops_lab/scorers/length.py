@@ -10,6 +10,7 @@ from typing import Any, Literal
 from llmops_lab.records import Reply, Score
 
 higher_is_better = None
+BOUNDS = None
 
 
 def score(reply: Reply, target: Any, *, unit: Literal["words", "characters", "tokens"] = "words") -> Score:

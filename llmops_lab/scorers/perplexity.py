@@ -13,6 +13,7 @@ from typing import Any
 from llmops_lab.records import Reply, Score
 
 higher_is_better = False
+BOUNDS = None
 
 
 def score(reply: Reply, target: Any) -> Score:

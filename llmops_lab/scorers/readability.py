@@ -19,6 +19,7 @@ from llmops_lab.records import Reply, Score
 from llmops_lab.scorers._text import clip
 
 higher_is_better = True
+BOUNDS = None
 
 _WORD = re.compile(r"[A-Za-zÀ-ÖØ-öø-ÿ]+(?:['’][A-Za-z]+)*")
 _END = re.compile(r"(?<![.!?…])[.!?…]+[\"')\]”’]*(?=\s|$)|\n[^\S\n]*\n")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,18 +40,18 @@ class Health:
 
 @dataclass(frozen=True)
 class Forgotten:
-    """What ``forget_row`` removed: ``cells`` and ``replies`` by number, ``keys`` of the calls. ``grids`` (grid, name, run_id) held the row.
+    """What ``forget_row`` removed: how many ``cells`` and ``replies``. ``grids`` (grid, name, run_id) held the row.
 
     ``other_rows`` are ids of rows that were asked the very same and therefore had the same replies: these cells are gone too.
-    ``traces`` are ids of MLflow traces that were delivered and still hold the row.
+    ``runs`` and ``traces`` are ids of what was delivered to MLflow before and still holds the row there.
     """
 
     row_id: str
     grids: tuple[dict[str, Any], ...]
-    keys: frozenset[str]
     cells: int
     replies: int
     other_rows: tuple[str, ...]
+    runs: tuple[str, ...]
     traces: tuple[str, ...]
 
 
@@ -128,8 +128,7 @@ def prune(ledger: Ledger, *, days: float) -> int:
         ("DELETE FROM outbox WHERE done_at < ?", [(before,)]),
     )
     (left,) = ledger.select(replies)[0]
-    if ledger.dialect.name == "sqlite":
-        _scrub(ledger)
+    _scrub(ledger)
     return int(count - left)
 
 
@@ -156,65 +155,69 @@ def _ended(ledger: Ledger, before: float) -> list[str]:
     return [grid for grid, state, owner in found if grid not in waiting and not (state == "running" and is_alive(owner))]
 
 
-def forget_row(ledger: Ledger, row_id: str) -> Forgotten:
-    """Delete everything the ledger holds of one row, in every grid, and overwrite its bytes.
-
-    What lies outside the ledger is the caller's story. Raises UnknownName, and BadInput while a grid with this row runs.
-    """
-    wanted = plain(row_id)
-    keys = {
-        key
-        for (key,) in ledger.select("SELECT key FROM cells WHERE row_id = ? UNION SELECT key FROM replies WHERE row_id = ?", (wanted,) * 2)
-    }
+def row_calls(ledger: Ledger, row_id: str) -> frozenset[str]:
+    """The keys of all calls about one row. Raises UnknownName, and BadInput while a grid with this row runs."""
+    both = "SELECT key FROM cells WHERE row_id = ? UNION SELECT key FROM replies WHERE row_id = ?"
+    keys = frozenset(key for (key,) in ledger.select(both, (plain(row_id),) * 2))
     if not keys:
         known = [name for (name,) in ledger.select("SELECT DISTINCT row_id FROM cells LIMIT 1000")]
         raise UnknownName("row", row_id, known[:50])
-    cells = _cells_of(ledger, sorted(keys))
-    grids = _grids_of(ledger, sorted({grid for grid, _, _ in cells}))
-    waiting, delivered = _traces_of(ledger, {(grid, str(cell)) for grid, cell, _ in cells})
-    (before,) = ledger.select("SELECT COUNT(*) FROM replies")[0]
-    values = [(key,) for key in sorted(keys)]
-    ledger.write(
-        *((f"DELETE FROM {table} WHERE key = ?", values) for table in ("scores", "replies", "claims", "doubts", "cells")),  # noqa: S608
-        ("DELETE FROM outbox WHERE id = ?", [(number,) for number in (*waiting, *delivered)]),
-    )
-    (after,) = ledger.select("SELECT COUNT(*) FROM replies")[0]
-    _scrub(ledger)
-    others = sorted({other for _, _, other in cells} - {wanted})
-    return Forgotten(wanted, tuple(grids), frozenset(keys), len(cells), before - after, tuple(others), tuple(delivered.values()))
-
-
-def _cells_of(ledger: Ledger, keys: Sequence[str]) -> list[tuple[str, int, str]]:
-    found: list[tuple[str, int, str]] = []
-    for start in range(0, len(keys), 500):
-        chunk = keys[start : start + 500]
-        found += ledger.select(f"SELECT grid, cell, row_id FROM cells WHERE key IN ({','.join('?' * len(chunk))})", chunk)  # noqa: S608
-    return found
-
-
-def _grids_of(ledger: Ledger, names: Sequence[str]) -> list[dict[str, Any]]:
-    records = [record for record in map(ledger.grid, names) if record is not None]
-    for record in records:
+    for record in _grids_of(ledger, _cells_of(ledger, keys)):
         if record["state"] == "running":
             raise BadInput(
                 f"the grid {record['name']} ({record['grid']}) holds this row and still runs. Cancel it or let it end, then forget."
             )
-    return [{name: record[name] for name in ("grid", "name", "run_id")} for record in records]
+    return keys
 
 
-def _traces_of(ledger: Ledger, cells: set[tuple[str, str]]) -> tuple[list[int], dict[int, str]]:
-    """Entries of the outbox that hold one of these cells: numbers of those that wait, and number -> trace id of those that went out."""
-    waiting: list[int] = []
-    delivered: dict[int, str] = {}
-    for number, payload, remote in ledger.select("SELECT id, payload, remote_id FROM outbox WHERE kind = 'trace'"):
+def forget_row(ledger: Ledger, row_id: str) -> Forgotten:
+    """Delete everything the ledger holds of one row, in every grid, and overwrite its bytes. Raises as ``row_calls`` does.
+
+    What lies outside the ledger is the caller's story.
+    """
+    keys = row_calls(ledger, row_id)
+    cells = _cells_of(ledger, keys)
+    grids = [{name: record[name] for name in ("grid", "name", "run_id")} for record in _grids_of(ledger, cells)]
+    entries, runs, traces = _entries_of(ledger, {(grid, str(cell)) for grid, cell, _ in cells})
+    runs |= {grid["run_id"] for grid in grids if grid["run_id"]}
+    (before,) = ledger.select("SELECT COUNT(*) FROM replies")[0]
+    values = [(key,) for key in sorted(keys)]
+    ledger.write(
+        *((f"DELETE FROM {table} WHERE key = ?", values) for table in ("scores", "replies", "claims", "doubts", "cells")),  # noqa: S608
+        ("DELETE FROM outbox WHERE id = ?", [(number,) for number in entries]),
+    )
+    (after,) = ledger.select("SELECT COUNT(*) FROM replies")[0]
+    _scrub(ledger)
+    others = sorted({other for _, _, other in cells} - {plain(row_id)})
+    return Forgotten(plain(row_id), tuple(grids), len(cells), before - after, tuple(others), tuple(sorted(runs)), tuple(sorted(traces)))
+
+
+def _cells_of(ledger: Ledger, keys: Collection[str]) -> list[tuple[str, int, str]]:
+    names, found = sorted(keys), []
+    for start in range(0, len(names), 500):
+        chunk = names[start : start + 500]
+        found += ledger.select(f"SELECT grid, cell, row_id FROM cells WHERE key IN ({','.join('?' * len(chunk))})", chunk)  # noqa: S608
+    return found
+
+
+def _grids_of(ledger: Ledger, cells: Iterable[tuple[str, int, str]]) -> list[dict[str, Any]]:
+    return [record for record in map(ledger.grid, sorted({grid for grid, _, _ in cells})) if record is not None]
+
+
+def _entries_of(ledger: Ledger, cells: Collection[tuple[str, str]]) -> tuple[list[int], set[str], set[str]]:
+    """Of the outbox: numbers of the traces of these cells, and the ids of the runs and traces that were delivered."""
+    entries: list[int] = []
+    runs: set[str] = set()
+    traces: set[str] = set()
+    grids = {grid for grid, _ in cells}
+    for number, kind, payload, remote in ledger.select("SELECT id, kind, payload, remote_id FROM outbox WHERE kind IN ('grid', 'trace')"):
         entry = json.loads(payload)
-        if (entry.get("grid"), (entry.get("tags") or {}).get("cell")) not in cells:
-            continue
-        if remote is None:
-            waiting.append(number)
-        else:
-            delivered[number] = remote
-    return waiting, delivered
+        if kind == "grid" and entry["grid"] in grids and remote:
+            runs.add(remote)
+        if kind == "trace" and (entry.get("grid"), (entry.get("tags") or {}).get("cell")) in cells:
+            entries.append(number)
+            traces |= {remote} if remote else set()
+    return entries, runs, traces
 
 
 def _scrub(ledger: Ledger) -> None:
@@ -233,5 +236,5 @@ def _scrub(ledger: Ledger) -> None:
 
 
 def _left_behind(ledger: Ledger, reason: str) -> StoreError:
-    message = f"the rows are deleted from the ledger {ledger.place}, but their bytes are not overwritten yet: {reason}. Run the same again."
+    message = f"the rows are deleted from the ledger {ledger.place}, but their bytes are not overwritten yet: {reason}. The next prune does it."
     return StoreError(message, ledger.place)

@@ -12,11 +12,13 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from llmops_lab.errors import LabError
 from llmops_lab.redact import redact
 from llmops_lab.settings import Settings, home_dir
 from llmops_lab.track import asks, connect, runs, traces
@@ -68,6 +70,16 @@ def deliver(store: Store, settings: Settings, *, seconds: float = 2.0) -> list[D
         return _all_failed(store, waiting, _said(error))
     delivery.wait(patience)
     return _settle(store, delivery, settings)
+
+
+@contextmanager
+def paused(settings: Settings, seconds: float = 30.0) -> Iterator[None]:
+    """Nothing is delivered meanwhile, by any process of this machine. Raises LabError when a delivery that is going on does not end."""
+    claim = _claim(home_dir(settings) / ".outbox.lock", seconds)
+    if claim is None:
+        raise LabError("entries are being sent to MLflow right now. Wait until that has ended, then try again.")
+    with closing(claim):
+        yield
 
 
 class _Delivery(threading.Thread):

@@ -1,0 +1,106 @@
+"""The figures of a grid. Each takes the lines of its tables and gives a plotly figure; what cannot be drawn is named in the title."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from llmops_lab.errors import BadInput
+
+Lines = Sequence[Mapping[str, Any]]
+_PLAIN = {"template": "plotly_white", "showlegend": False, "margin": {"l": 10, "r": 10, "t": 50, "b": 10}}
+
+
+def scores(lines: Lines, scorer: str) -> Any:
+    """The mean of a scorer with its 95 % interval, a dot for each (prompt, model), the first one on top."""
+    import plotly.graph_objects as figures
+
+    drawn = [line for line in lines if line[scorer] is not None]
+    _need(drawn, f"no cell has a score in {scorer}")
+    dots = figures.Scatter(
+        x=[line[scorer] for line in drawn],
+        y=[_label(line) for line in drawn],
+        mode="markers",
+        marker={"size": 10},
+        error_x={
+            "type": "data",
+            "symmetric": False,
+            "array": [line[f"{scorer}_high"] - line[scorer] for line in drawn],
+            "arrayminus": [line[scorer] - line[f"{scorer}_low"] for line in drawn],
+        },
+        customdata=[[line[f"{scorer}_n"], line["n"]] for line in drawn],
+        hovertemplate="%{y}: %{x:.3f}<br>%{customdata[0]} of %{customdata[1]} cells scored<extra></extra>",
+    )
+    title = _title(f"{html.escape(scorer)}, mean with 95 % interval", lines, drawn, "without a score")
+    return figures.Figure([dots], {**_PLAIN, "title": title, "yaxis": {"autorange": "reversed", "automargin": True}})
+
+
+def frontier(lines: Lines, scorer: str, *, higher_is_better: bool) -> Any:
+    """Cost of one reply in USD against the mean score; the line joins the variants that no other beats in both."""
+    import plotly.graph_objects as figures
+
+    drawn = [line for line in lines if line[scorer] is not None and line["cost_usd"] is not None]
+    _need(drawn, "no (prompt, model) has both a score and a known cost. Set prices in [tool.llmops_lab.prices]")
+    points = [(line["cost_usd"] / line["n_ok"], line[scorer]) for line in drawn]
+    best = efficient(points, higher_is_better=higher_is_better)
+    labels = [_label(line) for line in drawn]
+    dots = figures.Scatter(
+        x=[cost for cost, _ in points],
+        y=[score for _, score in points],
+        mode="markers+text",
+        text=labels,
+        textposition="top center",
+        marker={"size": 10, "color": ["#1f77b4" if number in best else "#b0b0b0" for number in range(len(points))]},
+        hovertemplate="%{text}<br>%{y:.3f} for $%{x:.6f} a reply<extra></extra>",
+    )
+    line = figures.Scatter(
+        x=[points[number][0] for number in best],
+        y=[points[number][1] for number in best],
+        mode="lines",
+        line={"dash": "dot"},
+        hoverinfo="skip",
+    )
+    title = _title(f"cost against {html.escape(scorer)}, and the frontier", lines, drawn, "without a known cost or a score")
+    axes = {"xaxis": {"title": {"text": "USD a reply"}}, "yaxis": {"title": {"text": html.escape(scorer)}}}
+    return figures.Figure([line, dots], {**_PLAIN, "title": title, **axes})
+
+
+def efficient(points: Sequence[tuple[float, float]], *, higher_is_better: bool = True) -> list[int]:
+    """Numbers of the (cost, score) points that no other point beats in one and equals or beats in the other, cheapest first."""
+    sign = 1.0 if higher_is_better else -1.0
+    order = sorted(range(len(points)), key=lambda number: (points[number][0], -sign * points[number][1]))
+    kept: list[int] = []
+    for number in order:
+        if not kept or sign * points[number][1] > sign * points[kept[-1]][1] or points[number] == points[kept[-1]]:
+            kept.append(number)
+    return kept
+
+
+def latency(cells: Lines) -> Any:
+    """Seconds of the replies, a box for each (prompt, model): the whiskers end at the last value within 1.5 quartile ranges."""
+    import plotly.graph_objects as figures
+
+    drawn = [cell for cell in cells if cell["latency_s"] is not None]
+    _need(drawn, "no cell has a reply")
+    times: dict[str, list[float]] = {}
+    for cell in drawn:
+        times.setdefault(_label(cell), []).append(cell["latency_s"])
+    boxes = [figures.Box(x=values, name=label, boxpoints="outliers") for label, values in times.items()]
+    title = _title("latency", cells, drawn, "cells without a reply")
+    axes = {"xaxis": {"title": {"text": "seconds"}, "rangemode": "tozero"}, "yaxis": {"autorange": "reversed", "automargin": True}}
+    return figures.Figure(boxes, {**_PLAIN, "title": title, **axes})
+
+
+def _need(drawn: Lines, lack: str) -> None:
+    if not drawn:
+        raise BadInput(f"there is nothing to plot: {lack}.")
+
+
+def _label(line: Mapping[str, Any]) -> str:
+    return html.escape(f"{line['prompt']} / {line['model']}")  # plotly reads a part of HTML in its texts
+
+
+def _title(text: str, lines: Lines, drawn: Lines, lack: str) -> dict[str, str]:
+    left_out = len(lines) - len(drawn)
+    return {"text": f"{text}; {left_out} left out: {lack}" if left_out else text}

@@ -1,0 +1,38 @@
+"""The prompt library as a flow needs it: opened for the settings, and saving with what it changed."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from llmops_lab.errors import UnknownName
+from llmops_lab.prompts.library import Library
+from llmops_lab.prompts.template import Prompt
+from llmops_lab.settings import Settings
+from llmops_lab.track.prompts import Registry
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A prompt in the library. ``new`` is False when a version had this content already; ``before`` was the latest version until now."""
+
+    prompt: Prompt
+    before: Prompt | None
+    new: bool
+
+
+def library(settings: Settings) -> Library:
+    """The prompt library in MLflow's registry. Nothing is opened before the first use."""
+    return Library(Registry(settings))
+
+
+def save(prompt: Prompt, settings: Settings) -> Saved:
+    """Save a prompt under its name. Raises BadInput for a name that cannot be kept, Unreachable when MLflow is away."""
+    shelf = library(settings)
+    try:
+        before = shelf.get(prompt.name) if prompt.name else None
+    except UnknownName:
+        before = None
+    version = shelf.save(prompt)
+    new = before is None or version > (before.version or 0)
+    return Saved(dataclasses.replace(prompt, version=version), before, new)

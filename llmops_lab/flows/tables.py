@@ -1,0 +1,49 @@
+"""A grid read back from the ledger: one line a cell, and one line a (prompt, model) with what its scorers add."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from llmops_lab import plugins
+from llmops_lab.grids.frame import cell_records, summarise
+from llmops_lab.records import Score
+from llmops_lab.store.ledger import Ledger
+
+Line = dict[str, Any]
+
+
+def cell_table(ledger: Ledger, grid: str, state: str) -> list[Line]:
+    """One dict a cell, in plan order. ``state`` tells what became of cells without a record."""
+    return list(cell_records(ledger, grid, state, _plan(ledger, grid).get("scorers", ())))
+
+
+def summary_table(ledger: Ledger, grid: str, cells: Sequence[Line]) -> list[Line]:
+    """One dict a (prompt, model), from the lines of ``cell_table``; a scorer's own summary (label: F1, ...) follows the counts."""
+    plan = _plan(ledger, grid)
+    lines = summarise(cells, plan.get("scorers", ()))
+    summaries = {
+        each["name"]: plugins.find("scorers", each["plugin"]).summarise
+        for each in plan.get("judges", ())
+        if each["plugin"] and hasattr(plugins.find("scorers", each["plugin"]), "summarise")
+    }
+    if summaries:
+        groups = _scores(ledger, grid, cells, summaries)
+        for line in lines:
+            for name, summary in summaries.items():
+                scores = [score for score in groups.get((line["prompt"], line["model"], name), ()) if score.value is not None]
+                line |= {f"{name}_{key}": value for key, value in (summary(scores) if scores else {}).items()}
+    return lines
+
+
+def _scores(ledger: Ledger, grid: str, cells: Sequence[Line], wanted: Mapping[str, Any]) -> dict[tuple[str, str, str], list[Score]]:
+    newest = {(cell, name): score for cell, name, score in ledger.grid_scores(grid) if name in wanted}
+    groups: dict[tuple[str, str, str], list[Score]] = {}
+    for (cell, name), score in newest.items():
+        groups.setdefault((cells[cell]["prompt"], cells[cell]["model"], name), []).append(score)
+    return groups
+
+
+def _plan(ledger: Ledger, grid: str) -> dict[str, Any]:
+    record = ledger.grid(grid)
+    return record["plan"] if record else {}
