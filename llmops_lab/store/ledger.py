@@ -228,19 +228,22 @@ class Ledger:
         for cell, scorer, body in self._stream("SELECT cell, scorer, body FROM scores WHERE grid = ? ORDER BY seq", (grid,)):
             yield cell, scorer, score_from(body)
 
-    def spend(self) -> list[tuple[str, int, float | None, int]]:
-        """``(grid name, calls, known cost in USD, calls without a price)`` of every grid, newest first."""
-        totals: dict[str, list[Any]] = {}
-        sql = "SELECT g.name, r.status, r.body FROM replies r JOIN grids g ON g.grid = r.grid ORDER BY g.started DESC"
-        for name, status, body in self._stream(sql, ()):
+    def spend(self) -> list[tuple[str, str, int, float | None, int]]:
+        """``(grid name, model, calls, known cost in USD, calls without a price)`` of every grid and model, newest first."""
+        totals: dict[tuple[str, str], list[Any]] = {}
+        sql = (
+            "SELECT g.name, c.model, r.status, r.body FROM replies r JOIN grids g ON g.grid = r.grid "
+            "JOIN cells c ON c.key = r.key AND c.grid || '' = r.grid ORDER BY g.started DESC"  # by key: a grid has as many cells
+        )
+        for name, model, status, body in self._stream(sql, ()):
             outcome = outcome_from(status, body)
             costs = [outcome.cost_usd] if outcome.usage != Usage() else []
             costs += [outcome.reply.cost_usd] if outcome.reply else []
-            entry = totals.setdefault(name, [0, None, 0])
+            entry = totals.setdefault((name, model), [0, None, 0])
             entry[0] += bool(costs)
             entry[1] = sum((cost for cost in costs if cost is not None), entry[1] or 0.0) if set(costs) - {None} else entry[1]
             entry[2] += None in costs
-        return [(name, *entry) for name, entry in totals.items()]
+        return [(*names, *entry) for names, entry in totals.items()]
 
     def usual_latency(self, model: str) -> float | None:
         """Median seconds of up to 50 recorded calls to the models of this label; None where there are none."""
