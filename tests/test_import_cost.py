@@ -28,7 +28,6 @@ def test_every_public_name_can_be_looked_up_without_a_heavy_package():
     assert loaded("import llmops_lab as lab\nfor name in lab.__all__: getattr(lab, name)").isdisjoint(HEAVY)
 
 
-@pytest.mark.xfail(strict=True, reason="the magics are not written yet")
 def test_loading_the_extension_brings_no_heavy_package():
     code = "from IPython.core.interactiveshell import InteractiveShell\nbefore = set(sys.modules)\nshell = InteractiveShell.instance()\n"
     code += "shell.run_line_magic('load_ext', 'llmops_lab')\nassert 'prompt' in shell.magics_manager.magics['cell']"

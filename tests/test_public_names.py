@@ -32,7 +32,6 @@ def test_dir_shows_the_public_names():
     assert set(NAMES) <= set(dir(lab))
 
 
-@pytest.mark.xfail(strict=True, reason="the magics are not written yet")
 def test_the_extension_can_be_loaded_and_unloaded():
     assert callable(lab.load_ipython_extension)
     assert callable(lab.unload_ipython_extension)

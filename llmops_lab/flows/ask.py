@@ -57,7 +57,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Partial:
-    """How it stands: the text so far of each repeat, redacted, and what is going on (``asking``, ``retrying: ...``, ``recording``)."""
+    """How it stands: the text so far of each repeat, redacted, and what is going on (``asking``, ``retrying: ...``, ``writing the trace``)."""
 
     texts: tuple[str, ...]
     doing: str = "asking"
@@ -93,7 +93,7 @@ def ask(question: Question, settings: Settings, *, progress: Callable[[Partial],
     if not question.track:
         return asked
     if progress is not None:
-        progress(Partial(tuple(each.outcome.reply.text if each.outcome.reply else "" for each in asked), "recording"))
+        progress(Partial(tuple(each.outcome.reply.text if each.outcome.reply else "" for each in asked), "writing the trace"))
     return asking.tell(asked, started)
 
 

@@ -82,6 +82,5 @@ def _body_giver(first_line: re.Pattern[str]) -> Any:
 
 
 def _completion(what: str, ipython: Any) -> None:
-    from llmops_lab.magics import _complete
-
-    getattr(_complete, what)(ipython)
+    if (Path(__file__).parent / "_complete.py").exists():
+        getattr(importlib.import_module("llmops_lab.magics._complete"), what)(ipython)

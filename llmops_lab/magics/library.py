@@ -81,9 +81,16 @@ def _list(options: argparse.Namespace) -> Bundle:
             ["prompt", "latest", "aliases", "changed (UTC)"], found, "no prompt is saved yet: %%prompt NAME --save saves one"
         )
     versions = [
-        (each.version, " ".join(f"@{alias}" for alias in each.aliases), each.author, f"{each.created:%Y-%m-%d %H:%M}", (each.sha256 or "")[:12], each.message)
+        (
+            each.version,
+            " ".join(f"@{alias}" for alias in each.aliases),
+            each.author,
+            f"{each.created:%Y-%m-%d %H:%M}",
+            (each.sha256 or "")[:12],
+            each.message,
+        )
         for each in prompts_library().versions(options.name)
-    ]  # fmt: skip
+    ]
     return _show.table(["version", "aliases", "author", "saved (UTC)", "sha256", "message"], versions)
 
 

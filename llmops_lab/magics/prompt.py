@@ -29,8 +29,8 @@ An empty cell asks the saved prompt NAME, NAME/VERSION or NAME@ALIAS."""
 _EXAMPLES = """\
 examples:
   %%prompt                                 ask the default model
-  %%prompt triage --model tiny --out a     the answer is in a: a.text, a.usage, a.cost_usd, a.latency_s, a.run_id, ...
-  a << triage --model tiny                 the same: %%prompt a << triage --model tiny
+  %%prompt triage --model tiny --out a     assign the answer: a.text, a.usage, a.cost_usd, a.latency_s, a.run_id, ...
+  %%prompt a << triage --model tiny        the same
   %%prompt triage --save                   also keep the text as a version of `triage` in the library
   %%prompt triage@production               with an empty cell: ask the saved version
   %%prompt --thread chat                   go on with the conversation called chat
@@ -39,7 +39,7 @@ examples:
 
 def parser() -> Options:
     """The options of ``%%prompt``."""
-    options = Options(prog="%%prompt", usage="%%prompt [NAME] [options]", description=_ABOUT, epilog=_EXAMPLES.replace("%%", "%%%%"))
+    options = Options(prog="%%prompt", usage="%(prog)s [NAME] [options]", description=_ABOUT, epilog=_EXAMPLES)
     add = options.add_argument
     add("name", nargs="?", default="", metavar="NAME", help="what the prompt is called in the library and in MLflow")
     add("--model", metavar="M", help="which model to ask (default: the setting `model`)")
@@ -188,6 +188,7 @@ def _variable(assigned: str, out: str | None) -> str:
 def _prompt(options: argparse.Namespace, cell: str) -> tuple[Prompt, bool]:
     """The prompt, and whether the cell's text is it: then the parameters belong to it and are versioned with it."""
     from llmops_lab.api.ask import fetch
+    from llmops_lab.magics.library import COMMANDS
     from llmops_lab.prompts.files import SCHEME
     from llmops_lab.prompts.template import Prompt
 
@@ -196,12 +197,12 @@ def _prompt(options: argparse.Namespace, cell: str) -> tuple[Prompt, bool]:
         raise BadInput("--save needs the name to save under, as in %%prompt triage --save.")
     if text.strip():
         if re.search("[@/]", name):
-            raise BadInput(
-                f"{options.name} means a saved version, and this cell has a text. Empty the cell to ask the version, or write %%prompt NAME."
-            )
+            raise BadInput(f"{options.name} means a saved version, and this cell has a text. Empty the cell, or write just the name.")
         return Prompt(text, name=name, params=dict(options.params)), True
     if not name:
         raise BadInput("there is nothing to ask: write the prompt below the %%prompt line, or name a saved one.")
+    if name in COMMANDS:
+        raise BadInput(f"the cell is empty. The command has one %: %prompt {name}. A saved prompt of that name: %%prompt {name}@latest.")
     if options.save:
         raise BadInput("there is nothing to save: the cell is empty. Write the prompt below the %%prompt line.")
     return fetch(f"{SCHEME}{name}"), False
