@@ -1,4 +1,4 @@
-"""The embedder that the settings name, for scorers and few-shot examples that need one."""
+"""The embedder for scorers and few-shot examples that need one: the settings' own, unless another is named."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from llmops_lab import plugins
 from llmops_lab.settings import Settings
 
 
-def embedder(settings: Settings) -> Any:
+def embedder(settings: Settings, name: str = "") -> Any:
     """Texts -> (n, d) array of rows of length 1. Raises UnknownName, BadInput or MissingExtra."""
-    kind, _, target = settings.embedder.partition(":")
+    kind, _, target = (name or settings.embedder).partition(":")
     return plugins.find("embedders", kind).connect(target, settings=settings)

@@ -188,8 +188,8 @@ class _GroupAsk:
 
 
 def _variant(label: str, prompt: Prompt, rows: Rows, settings: Settings) -> Variant:
-    if prompt.needs_embedder:
-        prompt = prompt.with_embed(embedder(settings))
+    if prompt.examples is not None and prompt.needs_embedder:
+        prompt = prompt.with_embed(embedder(settings, prompt.examples.embedder))
     prompt.prepare(rows.items)
     extract = prompt.extract if prompt.pattern else None
     vote = majority if prompt.pattern == "self_consistency" else None
