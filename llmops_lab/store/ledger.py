@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -229,21 +229,29 @@ class Ledger:
             yield cell, scorer, score_from(body)
 
     def spend(self) -> list[tuple[str, str, int, float | None, int]]:
-        """``(grid name, model, calls, known cost in USD, calls without a price)`` of every grid and model, newest first."""
+        """``(grid, model, calls, known cost in USD, calls without a price)`` of every grid and model that was asked, newest first."""
         totals: dict[tuple[str, str], list[Any]] = {}
         sql = (
-            "SELECT g.name, c.model, r.status, r.body FROM replies r JOIN grids g ON g.grid = r.grid "
+            "SELECT g.grid, c.model, r.status, r.body FROM replies r JOIN grids g ON g.grid = r.grid "
             "JOIN cells c ON c.key = r.key AND c.grid || '' = r.grid ORDER BY g.started DESC"  # by key: a grid has as many cells
         )
-        for name, model, status, body in self._stream(sql, ()):
+        for grid, model, status, body in self._stream(sql, ()):
             outcome = outcome_from(status, body)
             costs = [outcome.cost_usd] if outcome.usage != Usage() else []
             costs += [outcome.reply.cost_usd] if outcome.reply else []
-            entry = totals.setdefault((name, model), [0, None, 0])
+            entry = totals.setdefault((grid, model), [0, None, 0])
             entry[0] += bool(costs)
             entry[1] = sum((cost for cost in costs if cost is not None), entry[1] or 0.0) if set(costs) - {None} else entry[1]
             entry[2] += None in costs
         return [(*names, *entry) for names, entry in totals.items()]
+
+    def sizes(self, grids: Sequence[str]) -> dict[str, int]:
+        """Grid -> number of its cells."""
+        found: dict[str, int] = {}
+        for chunk in _chunks(grids, _CHUNK):
+            sql = f"SELECT grid, COUNT(*) FROM cells WHERE grid IN ({','.join('?' * len(chunk))}) GROUP BY grid"  # noqa: S608
+            found.update(self.select(sql, chunk))
+        return found
 
     def usual_latency(self, model: str) -> float | None:
         """Median seconds of up to 50 recorded calls to the models of this label; None where there are none."""
@@ -281,10 +289,15 @@ class Ledger:
             return list(connection.execute(self.dialect.sql(sql), tuple(values)).fetchall())
 
     def _stream(self, sql: str, values: Sequence[Any]) -> Iterator[Any]:
-        with self._reading() as connection:
-            cursor = connection.execute(self.dialect.sql(sql), tuple(values))
-            while rows := cursor.fetchmany(_CHUNK):
-                yield from rows
+        # On a connection of its own: until its last row is read, it sees the ledger as it was, and could not write.
+        try:
+            with closing(self.dialect.connect()) as connection:
+                cursor = self.dialect.cursor(connection)
+                cursor.execute(self.dialect.sql(sql), tuple(values))
+                while rows := cursor.fetchmany(_CHUNK):
+                    yield from rows
+        except self.dialect.errors as error:
+            raise trouble(self.place, "read", error) from error
 
     @contextmanager
     def _reading(self, what: str = "read") -> Iterator[Any]:
