@@ -1,8 +1,8 @@
 """A real PostgreSQL server from Debian's packages: a folder of its own, a free loopback port, a user with a password.
 
-    with PostgresServer() as server:         # raises Unavailable, with the reason, where there are no binaries or nobody to run them
-        url = server.database()              # a new, empty database
-        server.restart()
+with PostgresServer() as server:         # raises Unavailable, with the reason, where there are no binaries or nobody to run them
+    url = server.database()              # a new, empty database
+    server.restart()
 """
 
 import os
@@ -31,7 +31,8 @@ class PostgresServer:
         try:
             if self._as:
                 shutil.chown(self._folder, self._as["user"], self._as["group"])
-            self._start()
+            self._make()
+            self.start()
         except BaseException:
             shutil.rmtree(self._folder, ignore_errors=True)
             raise
@@ -54,23 +55,27 @@ class PostgresServer:
         return self.url(name)
 
     def stop(self):
+        """At once, without waiting for anybody: as a crash of its process does."""
         self._run("pg_ctl", "-D", self._data, "-m", "immediate", "-w", "stop", check=False)
+
+    def start(self):
+        options = f"-c listen_addresses=127.0.0.1 -c port={self.port} -c unix_socket_directories= -c fsync=off -c max_connections=60"
+        self._run("pg_ctl", "-D", self._data, "-w", "-t", "60", "-l", self._folder / "log", "-o", options, "start")
 
     def restart(self):
         """Ends every connection, as a server does that was updated overnight."""
-        self._run("pg_ctl", "-D", self._data, "-m", "fast", "-w", "-l", self._folder / "log", "restart")
+        self.stop()
+        self.start()
 
     @property
     def _data(self):
         return self._folder / "data"
 
-    def _start(self):
+    def _make(self):
         word = self._folder / "password"
         word.write_text(PASSWORD)
         word.chmod(0o644)
         self._run("initdb", "-D", self._data, "-U", "lab", "--pwfile", word, "-A", "scram-sha-256", "-E", "UTF8", "--locale", "C", "-N")
-        options = f"-c listen_addresses=127.0.0.1 -c port={self.port} -c unix_socket_directories= -c fsync=off -c max_connections=60"
-        self._run("pg_ctl", "-D", self._data, "-w", "-t", "60", "-l", self._folder / "log", "-o", options, "start")
 
     def _run(self, program, *arguments, check=True):
         command = [str(self._bin / program), *map(str, arguments)]

@@ -22,6 +22,7 @@ class Report:
     cleaned: tuple[Path, ...]
     files: tuple[str, ...]
     place: str
+    kind: str
 
     @property
     def runs(self) -> tuple[str, ...]:
@@ -51,7 +52,7 @@ class Report:
             yield f"Still in these MLflow traces, delete them there: {', '.join(gone.traces)}."
         if self.files:
             yield f"Still in files that lie elsewhere or cannot be read: {', '.join(self.files)}."
-        if "://" not in self.place and not self.place.startswith("/"):
+        if self.kind == "postgresql":
             yield "PostgreSQL's own log, its replicas and its backups keep the row until they expire."
         yield "Your data files, and the backups and exports that you made, are yours to look after."
 
@@ -64,10 +65,11 @@ def forget_row(settings: Settings, row_id: str) -> Report:
     """
     ledger = open_ledger(settings)
     with outbox.paused(settings):
-        keys = care.row_calls(ledger, row_id)
-        cleaned, unreadable = _clean_tables(home_dir(settings) / "outbox", plain(row_id), keys)
-        elsewhere = _elsewhere(ledger, keys)
-        return Report(care.forget_row(ledger, row_id), tuple(cleaned), (*unreadable, *elsewhere), ledger.place)
+        calls = care.row_calls(ledger, row_id)
+        cleaned, unreadable = _clean_tables(home_dir(settings) / "outbox", plain(row_id), calls.keys)
+        elsewhere = _elsewhere(ledger, {grid["grid"] for grid in calls.grids})
+        forgotten = care.forget_row(ledger, row_id)
+    return Report(forgotten, tuple(cleaned), (*unreadable, *elsewhere), ledger.place, ledger.dialect.name)
 
 
 def _clean_tables(folder: Path, row_id: str, keys: frozenset[str]) -> tuple[list[Path], list[str]]:
@@ -86,14 +88,16 @@ def _clean_tables(folder: Path, row_id: str, keys: frozenset[str]) -> tuple[list
 
 
 def _clean(path: Path, row_id: str, keys: frozenset[str]) -> bool:
+    import pyarrow
     from pyarrow import compute, parquet
 
     table = parquet.read_table(path)
     if "row_id" not in table.column_names:
         return False
-    gone = compute.equal(compute.cast(table["row_id"], "string"), row_id)
+    text = pyarrow.string()
+    gone = compute.equal(compute.cast(table["row_id"], text), row_id)
     if "key" in table.column_names:
-        gone = compute.or_(gone, compute.is_in(table["key"], value_set=_strings(keys)))
+        gone = compute.or_(gone, compute.is_in(compute.cast(table["key"], text), value_set=pyarrow.array(sorted(keys), text)))
     kept = table.filter(compute.invert(gone))
     if kept.num_rows == table.num_rows:
         return False
@@ -106,13 +110,6 @@ def _clean(path: Path, row_id: str, keys: frozenset[str]) -> bool:
     return True
 
 
-def _strings(values: frozenset[str]) -> object:
-    import pyarrow
-
-    return pyarrow.array(sorted(values), pyarrow.string())
-
-
-def _elsewhere(ledger: Ledger, keys: frozenset[str]) -> list[str]:
-    grids = care.grids_of(ledger, keys)
+def _elsewhere(ledger: Ledger, grids: set[str]) -> list[str]:
     paths = [payload["cells_path"] for _, kind, payload in ledger.outbox_pending() if kind == "grid" and payload["grid"] in grids]
     return [path for path in paths if not Path(path).exists()]

@@ -29,13 +29,14 @@ class Dialect:
     """One database. ``connect`` gives a DB-API connection that commits by hand; ``sql`` turns ``?`` into its own marks.
 
     ``renew`` takes a connection that lay unused: it gives it back, or a new one when the server had hung up, or raises
-    StoreError when the file behind it is gone.
+    StoreError when the file behind it is gone. ``cursor`` reads a long result without holding all of it in memory.
     """
 
     name: str
     place: str
     connect: Callable[[], Any]
     renew: Callable[[Any], Any]
+    cursor: Callable[[Any], Any]
     sql: Callable[[str], str]
     errors: tuple[type[Exception], ...]
 
@@ -50,7 +51,9 @@ def dialect_for(url_or_path: str, *, mounts: str | None = None) -> Dialect:
     if "://" in url_or_path:
         raise BadInput(f"ledger = {url_or_path.partition('://')[0]}://... is not known. Give a file's path or postgresql://user@host/name.")
     path = str(Path(url_or_path).absolute())
-    return Dialect("sqlite", path, lambda: _open_sqlite(path, mounts), _same_file, lambda sql: sql, (sqlite3.Error,))
+    return Dialect(
+        "sqlite", path, lambda: _open_sqlite(path, mounts), _same_file, sqlite3.Connection.cursor, lambda sql: sql, (sqlite3.Error,)
+    )
 
 
 def trouble(place: str, what: str, error: Exception) -> StoreError:
@@ -167,11 +170,15 @@ def _postgres(url: str) -> Dialect:
             connection.close()
             return connect()
 
+    def cursor(connection: Any) -> Any:
+        connection.execute("BEGIN")  # a cursor of the server's lives as long as its transaction
+        return connection.cursor("llmops_lab")
+
     @lru_cache(maxsize=256)
     def marks(sql: str) -> str:
         return sql.replace("?", "%s")
 
-    return Dialect("postgresql", place, connect, renew, marks, (psycopg.Error,))
+    return Dialect("postgresql", place, connect, renew, cursor, marks, (psycopg.Error,))
 
 
 def _postgres_place(url: str) -> tuple[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +36,15 @@ class Health:
     waiting: int
     doubts: int
     problem: str = ""
+
+
+@dataclass(frozen=True)
+class RowCalls:
+    """All calls about one row: their ``keys``, the ``cells`` (grid, cell, row id) on them, and the ``grids`` (grid, name, run_id)."""
+
+    keys: frozenset[str]
+    cells: tuple[tuple[str, int, str], ...]
+    grids: tuple[dict[str, Any], ...]
 
 
 @dataclass(frozen=True)
@@ -155,19 +164,21 @@ def _ended(ledger: Ledger, before: float) -> list[str]:
     return [grid for grid, state, owner in found if grid not in waiting and not (state == "running" and is_alive(owner))]
 
 
-def row_calls(ledger: Ledger, row_id: str) -> frozenset[str]:
-    """The keys of all calls about one row. Raises UnknownName, and BadInput while a grid with this row runs."""
+def row_calls(ledger: Ledger, row_id: str) -> RowCalls:
+    """What the ledger knows of one row. Raises UnknownName, and BadInput while a grid with this row runs."""
     both = "SELECT key FROM cells WHERE row_id = ? UNION SELECT key FROM replies WHERE row_id = ?"
     keys = frozenset(key for (key,) in ledger.select(both, (plain(row_id),) * 2))
     if not keys:
         known = [name for (name,) in ledger.select("SELECT DISTINCT row_id FROM cells LIMIT 1000")]
         raise UnknownName("row", row_id, known[:50])
-    for record in _grids_of(ledger, _cells_of(ledger, keys)):
+    cells = tuple(_cells_of(ledger, keys))
+    grids = [record for record in map(ledger.grid, sorted({grid for grid, _, _ in cells})) if record is not None]
+    for record in grids:
         if record["state"] == "running":
             raise BadInput(
                 f"the grid {record['name']} ({record['grid']}) holds this row and still runs. Cancel it or let it end, then forget."
             )
-    return keys
+    return RowCalls(keys, cells, tuple({name: record[name] for name in ("grid", "name", "run_id")} for record in grids))
 
 
 def forget_row(ledger: Ledger, row_id: str) -> Forgotten:
@@ -175,21 +186,21 @@ def forget_row(ledger: Ledger, row_id: str) -> Forgotten:
 
     What lies outside the ledger is the caller's story.
     """
-    keys = row_calls(ledger, row_id)
-    cells = _cells_of(ledger, keys)
-    grids = [{name: record[name] for name in ("grid", "name", "run_id")} for record in _grids_of(ledger, cells)]
-    entries, runs, traces = _entries_of(ledger, {(grid, str(cell)) for grid, cell, _ in cells})
-    runs |= {grid["run_id"] for grid in grids if grid["run_id"]}
+    found = row_calls(ledger, row_id)
+    entries, runs, traces = _entries_of(ledger, {(grid, str(cell)) for grid, cell, _ in found.cells})
+    runs |= {grid["run_id"] for grid in found.grids if grid["run_id"]}
     (before,) = ledger.select("SELECT COUNT(*) FROM replies")[0]
-    values = [(key,) for key in sorted(keys)]
+    values = [(key,) for key in sorted(found.keys)]
     ledger.write(
         *((f"DELETE FROM {table} WHERE key = ?", values) for table in ("scores", "replies", "claims", "doubts", "cells")),  # noqa: S608
         ("DELETE FROM outbox WHERE id = ?", [(number,) for number in entries]),
     )
     (after,) = ledger.select("SELECT COUNT(*) FROM replies")[0]
     _scrub(ledger)
-    others = sorted({other for _, _, other in cells} - {plain(row_id)})
-    return Forgotten(plain(row_id), tuple(grids), len(cells), before - after, tuple(others), tuple(sorted(runs)), tuple(sorted(traces)))
+    others = sorted({other for _, _, other in found.cells} - {plain(row_id)})
+    return Forgotten(
+        plain(row_id), found.grids, len(found.cells), before - after, tuple(others), tuple(sorted(runs)), tuple(sorted(traces))
+    )
 
 
 def _cells_of(ledger: Ledger, keys: Collection[str]) -> list[tuple[str, int, str]]:
@@ -198,10 +209,6 @@ def _cells_of(ledger: Ledger, keys: Collection[str]) -> list[tuple[str, int, str
         chunk = names[start : start + 500]
         found += ledger.select(f"SELECT grid, cell, row_id FROM cells WHERE key IN ({','.join('?' * len(chunk))})", chunk)  # noqa: S608
     return found
-
-
-def _grids_of(ledger: Ledger, cells: Iterable[tuple[str, int, str]]) -> list[dict[str, Any]]:
-    return [record for record in map(ledger.grid, sorted({grid for grid, _, _ in cells})) if record is not None]
 
 
 def _entries_of(ledger: Ledger, cells: Collection[tuple[str, str]]) -> tuple[list[int], set[str], set[str]]:
@@ -236,5 +243,7 @@ def _scrub(ledger: Ledger) -> None:
 
 
 def _left_behind(ledger: Ledger, reason: str) -> StoreError:
-    message = f"the rows are deleted from the ledger {ledger.place}, but their bytes are not overwritten yet: {reason}. The next prune does it."
+    message = (
+        f"the rows are deleted from the ledger {ledger.place}, but their bytes are not overwritten yet: {reason}. The next prune does it."
+    )
     return StoreError(message, ledger.place)

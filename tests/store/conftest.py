@@ -1,0 +1,63 @@
+"""Every test of the ledger that asks for ``place`` runs twice: on a SQLite file, and on a real PostgreSQL server."""
+
+import os
+import socket
+
+import pytest
+
+from llmops_lab.store._dialect import dialect_for
+from llmops_lab.store.ledger import Ledger
+from tests.postgres import PostgresServer, Unavailable
+
+DEAD = f"{socket.gethostname()}:999999999:1"
+"""A process of this host that does not run."""
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    try:
+        server = PostgresServer().__enter__()
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+    yield server
+    server.__exit__()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request, tmp_path):
+    """Where an empty ledger goes: a path or a URL, as the setting ``ledger`` takes it."""
+    if request.param == "sqlite":
+        return str(tmp_path / "lab.db")
+    return request.getfixturevalue("postgres").database()
+
+
+@pytest.fixture
+def opened():
+    """Opens ledgers, each as another process would, and closes them."""
+    ledgers = []
+
+    def open_one(place, owner=None):
+        ledger = Ledger(dialect_for(place))
+        ledger.owner = owner or ledger.owner
+        ledgers.append(ledger)
+        return ledger
+
+    yield open_one
+    for ledger in ledgers:
+        ledger.close()
+
+
+@pytest.fixture
+def ledger(opened, place):
+    return opened(place)
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A ledger's folder for whole grids; nothing of the machine's own settings."""
+    for name in list(os.environ):
+        if name.startswith(("LLMOPS_LAB_", "MLFLOW_TRACKING_URI")) and name != "LLMOPS_LAB_FULL":
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LLMOPS_LAB_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
