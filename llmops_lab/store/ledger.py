@@ -170,14 +170,15 @@ class Ledger:
 
     def settle_doubts(self, grid: str, keys: Iterable[str]) -> list[str]:
         """Find calls that a dead process claimed and never answered; record and return them."""
-        found: list[str] = []
+        found: dict[str, int] = {}
         for chunk in _chunks(keys, _CHUNK):
-            found += self._unsettled(chunk)
+            found |= self._unsettled(chunk)
         if found:
-            self.write(self.doubts(grid, found, "lost", "the process that sent it ended before a reply was recorded"))
-        return found
+            lost = [key for key, claims in found.items() for _ in range(claims)]
+            self.write(self.doubts(grid, lost, "lost", "the process that sent it ended before a reply was recorded"))
+        return list(found)
 
-    def _unsettled(self, keys: Sequence[str]) -> list[str]:
+    def _unsettled(self, keys: Sequence[str]) -> dict[str, int]:
         marks = ",".join("?" * len(keys))
         sql = f"SELECT key, kind, owner FROM claims WHERE key IN ({marks})"  # noqa: S608
         open_claims: dict[str, int] = {}
@@ -188,13 +189,13 @@ class Ledger:
             if kind == "claim" and owner != self.owner and is_here(owner) and is_alive(owner):
                 live.add(key)
         if not open_claims:
-            return []
+            return {}
         marks = ",".join("?" * len(open_claims))
         for source in ("replies WHERE", "doubts WHERE kind = 'lost' AND"):
             sql = f"SELECT key, COUNT(*) FROM {source} key IN ({marks}) GROUP BY key"  # noqa: S608
             for key, count in self.select(sql, tuple(open_claims)):
                 open_claims[key] -= count
-        return [key for key, count in open_claims.items() if count > 0 and key not in live]
+        return {key: count for key, count in open_claims.items() if count > 0 and key not in live}
 
     def doubted(self, grid: str) -> list[str]:
         """All keys of a grid's cells that may have been paid for twice, from every process that ever ran them."""
