@@ -30,7 +30,7 @@ _added: weakref.WeakKeyDictionary[Any, _Added] = weakref.WeakKeyDictionary()
 
 
 def load_ipython_extension(ipython: Any) -> None:
-    """Register all magics and the completion of their arguments. Loading again changes nothing."""
+    """Register all magics, the completion of their arguments, and ``%config LLMOpsLab``. Loading again changes nothing."""
     if ipython in _added:
         return
     added = _added[ipython] = _Added()
@@ -43,7 +43,7 @@ def load_ipython_extension(ipython: Any) -> None:
     cells = [re.escape(name) for scope, name, _ in added.before if scope == "cell"]
     added.transform = _body_giver(re.compile(rf"%%(?:{'|'.join(cells)})(?:\s|$)"))
     ipython.input_transformers_cleanup.append(added.transform)
-    _completion("install", ipython)
+    _further("install", ipython)
 
 
 def unload_ipython_extension(ipython: Any) -> None:
@@ -60,7 +60,7 @@ def unload_ipython_extension(ipython: Any) -> None:
     for name in added.classes:
         manager.registry.pop(name, None)
     ipython.input_transformers_cleanup.remove(added.transform)
-    _completion("remove", ipython)
+    _further("remove", ipython)
 
 
 def _magics_classes() -> Iterator[type[Magics]]:
@@ -81,6 +81,6 @@ def _body_giver(first_line: re.Pattern[str]) -> Any:
     return give_body
 
 
-def _completion(what: str, ipython: Any) -> None:
-    if (Path(__file__).parent / "_complete.py").exists():
-        getattr(importlib.import_module("llmops_lab.magics._complete"), what)(ipython)
+def _further(what: str, ipython: Any) -> None:
+    for name in ("_complete", "_config"):
+        getattr(importlib.import_module(f"llmops_lab.magics.{name}"), what)(ipython)

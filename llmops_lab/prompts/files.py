@@ -85,9 +85,13 @@ def load_prompt(value: Any, *, fetch: Fetch | None = None) -> Prompt:
 
 def read_file(path: str | Path, *, fetch: Fetch | None = None) -> dict[str, Prompt]:
     """The prompts of a TOML file, in its order. Raises BadInput naming the file, and the line or the table."""
-    path = Path(path)
+    return read_text(_text(Path(path), ".toml"), Path(path), fetch=fetch)
+
+
+def read_text(text: str, path: Path, *, fetch: Fetch | None = None) -> dict[str, Prompt]:
+    """The prompts of a TOML text. ``path`` is what errors call it; example files lie beside it."""
     try:
-        tables = tomllib.loads(_text(path, ".toml"))
+        tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise BadInput(f"{path} is malformed: {error}") from error
     if not tables:
