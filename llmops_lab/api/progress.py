@@ -107,7 +107,7 @@ def live_text(progress: Progress) -> str:
     full = round(20 * share(progress))
     parts = [f"[{'#' * full}{'.' * (20 - full)}] {share(progress):4.0%}", _counts(progress)]
     if progress.state != "running":
-        parts.append(f"{progress.state}, finishing calls in flight")
+        parts.append(f"{progress.state}, finishing")
     elif progress.ok + progress.failed == progress.total:
         parts.append("scoring")
     elif progress.eta_s is not None:

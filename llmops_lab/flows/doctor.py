@@ -48,7 +48,8 @@ def examine() -> list[Finding]:
 
 def setting_lines(settings: Settings, origins: dict[str, str]) -> list[tuple[str, str, str]]:
     """``(name, value, where it comes from)`` of every setting; passwords are hidden."""
-    return [(name, _shown(name, getattr(settings, name)), origin) for name, origin in origins.items()]
+    own = {"tracking_uri": "default"} if connect.is_own(settings.tracking_uri) else {}
+    return [(name, _shown(getattr(settings, name)), origin) for name, origin in {**origins, **own}.items()]
 
 
 def standing(settings: Settings) -> dict[str, str]:
@@ -185,6 +186,6 @@ def _there(settings: Settings) -> bool:
     return bool(settings.ledger) or (_settings.home_path(settings) / "lab.db").exists()
 
 
-def _shown(name: str, value: Any) -> str:
+def _shown(value: Any) -> str:
     text = redact(str(value))
     return repr(text) if isinstance(value, str) else text

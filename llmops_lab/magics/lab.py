@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def parser() -> Options:
     """The commands of ``%lab``."""
-    top = Options(prog="%lab", description="The workbench at a glance. %%lab alone is %%lab status.")
+    top = Options(prog="%lab", description="The workbench at a glance. %lab alone is %lab status.")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", title="commands")
     commands.add_parser("status", help="home, ledger, MLflow, running grids, and what waits to be logged")
     commands.add_parser("cost", help="what was spent, by grid and model")

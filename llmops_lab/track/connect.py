@@ -82,6 +82,11 @@ def tracking_uri(settings: Settings) -> str:
     return _sqlite_uri((base / path).absolute())
 
 
+def is_own(uri: str) -> bool:
+    """Whether this tracking URI is the one that was chosen here because the user named none."""
+    return uri in _ours
+
+
 def client(settings: Settings) -> Any:
     """The ``MlflowClient`` of the settings' tracking URI, one for each URI in a process.
 
