@@ -18,8 +18,7 @@ from llmops_lab.errors import BadInput
 class Options(argparse.ArgumentParser):
     """An argument parser whose complaints are BadInput: they name the option, close matches and what to type next."""
 
-    def __init__(self, *arguments: Any, usage: str | None = None, **settings: Any) -> None:
-        settings["usage"] = usage.replace("%", "%%") if usage else None  # argparse formats a usage, and a magic's name holds %
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **{"allow_abbrev": False, "formatter_class": argparse.RawDescriptionHelpFormatter, **settings})
 
     def error(self, message: str) -> NoReturn:

@@ -37,7 +37,7 @@ Interrupt the kernel to cancel; what is done is kept, and g.resume() goes on.
 
 def parser(magic: str = "%%grid") -> Options:
     """The options of ``%%grid``, and of ``%grid`` which takes its prompts from a file."""
-    options = Options(prog=magic, usage=f"{magic} [VAR <<] [options]", description=_ABOUT, epilog=_EXAMPLES)
+    options = Options(prog=magic, usage="%(prog)s [VAR <<] [options]", description=_ABOUT, epilog=_EXAMPLES)
     if magic == "%grid":
         options.add_argument("--prompts", required=True, metavar="FILE.toml", help="a .toml file, prompts:/NAME@ALIAS, or a variable")
     else:
