@@ -197,7 +197,8 @@ class Verdict:
     """How b compares with a on the same rows. ``delta`` is mean(b) - mean(a) in the scorer's unit, signed so that > 0 is better for b
     only when the scorer says higher is better; ``outcome`` already takes the direction into account.
 
-    ``n_pairs`` rows were paired, ``n_missing`` lacked a score on one side. ``needed_rows`` is the number of rows for 80 % power
+    ``n_pairs`` rows were paired, ``n_missing`` lacked a score on one side, and ``n_partial`` of the paired ones could be paired only in
+    part (a repeat or a model without a score is left out on both sides). ``needed_rows`` is the number of rows for 80 % power
     at this effect; None once decided.
     """
 
@@ -221,4 +222,5 @@ class Verdict:
     wins: int = 0
     losses: int = 0
     ties: int = 0
+    n_partial: int = 0
     higher_is_better: bool = True

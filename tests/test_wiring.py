@@ -109,6 +109,24 @@ class TestSummary:
             lab.compare(grid, a="a", b="b", scorer="length")
 
 
+class TestPairing:
+    def test_cells_without_a_partner_are_left_out_on_both_sides_and_counted(self):
+        """Prompt b fails on the good model, so that only the bad model can be compared: there the two are equal."""
+        with ModelServer(answer=lambda text: "wrong") as bad, ModelServer(answer=lambda text: "right") as good:
+            good.always("401", text="b")
+            models = [lab.model(f"openai:m@{bad.url}", label="bad"), lab.model(f"openai:m@{good.url}", label="good")]
+            rows = [{"id": str(number), "answer": "right"} for number in range(20)]
+            grid = ask(prompts={"a": "a", "b": "b"}, rows=rows, models=models)
+        verdict = lab.compare(grid, a="a", b="b")
+        assert (verdict.delta, verdict.n_pairs, verdict.n_missing, verdict.n_partial) == (0.0, 20, 0, 20)
+
+    def test_two_grids_of_different_models_are_compared_whole(self):
+        with ModelServer(answer=lambda text: "yes") as server:
+            one = ask(prompts={"p": "no"}, rows=ROWS[1:3], name="one")
+            two = ask(prompts={"p": "no"}, rows=ROWS[1:3], models=[f"openai:m@{server.url}"], name="two")
+        assert lab.compare(one, two).delta == 1.0 and lab.compare("one", "two").n_pairs == 2
+
+
 class TestDecidedStop:
     def test_it_ends_early_says_what_that_saved_and_gives_the_verdict_that_it_stopped_on(self):
         grid = ask(rows=ROWS * 1 + [{**row, "id": f"{row['id']}b"} for row in ROWS], stop="decided", concurrency=2,

@@ -153,6 +153,8 @@ def sentence(verdict: Verdict) -> str:
     evidence = f"{verdict.test} p{_chance(verdict.p_value, verdict.alpha)}, {_rows(verdict.n_pairs)}"
     if verdict.n_missing:
         evidence += f", {verdict.n_missing:,} missing"
+    if verdict.n_partial:
+        evidence += f", {verdict.n_partial:,} in part"
     b, a = verdict.b or "b", verdict.a or "a"
     if verdict.outcome == "equivalent":
         return f"equivalent: {b} and {a} differ{on} by less than {verdict.margin:g}: {shown}, {evidence}"
