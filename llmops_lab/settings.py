@@ -28,9 +28,9 @@ class Settings:
 
     home: str = ""
     """Folder of the ledger. Empty: ``.llmops_lab`` in the project directory."""
-    ledger: str = ""
+    ledger: str = field(default="", repr=False)  # it may hold a password, and a cell shows what configure() returns
     """``postgresql://...`` to keep the ledger in PostgreSQL. Empty: SQLite in ``home``."""
-    tracking_uri: str = ""
+    tracking_uri: str = field(default="", repr=False)
     """MLflow tracking URI. Empty: MLFLOW_TRACKING_URI, else ``mlflow.db`` in ``home``."""
     experiment: str = "llmops_lab"
     """MLflow experiment that runs are logged to."""

@@ -39,6 +39,8 @@ class Dialect:
     cursor: Callable[[Any], Any]
     sql: Callable[[str], str]
     errors: tuple[type[Exception], ...]
+    identity: Callable[[], tuple[int, int]] = lambda: (0, 0)
+    """Tells a file from another one that has taken its place."""
 
 
 def dialect_for(url_or_path: str, *, mounts: str | None = None) -> Dialect:
@@ -52,7 +54,14 @@ def dialect_for(url_or_path: str, *, mounts: str | None = None) -> Dialect:
         raise BadInput(f"ledger = {url_or_path.partition('://')[0]}://... is not known. Give a file's path or postgresql://user@host/name.")
     path = str(Path(url_or_path).absolute())
     return Dialect(
-        "sqlite", path, lambda: _open_sqlite(path, mounts), _same_file, sqlite3.Connection.cursor, lambda sql: sql, (sqlite3.Error,)
+        "sqlite",
+        path,
+        connect=lambda: _open_sqlite(path, mounts),
+        renew=_same_file,
+        cursor=sqlite3.Connection.cursor,
+        sql=lambda sql: sql,
+        errors=(sqlite3.Error,),
+        identity=lambda: _identity(path),
     )
 
 

@@ -62,7 +62,8 @@ class Ledger:
         self.dialect = dialect
         self.owner = this_process()
         self._local = threading.local()
-        self.renew()
+        with self._reading("opened"):
+            self._identity = dialect.identity()
         self._writer = Writer(dialect)
 
     @property
@@ -70,14 +71,17 @@ class Ledger:
         """Where it lies: an absolute path, or host/name of the PostgreSQL database."""
         return self.dialect.place
 
-    def renew(self) -> None:
-        """Connect now, and again where the server hung up. Raises StoreError: it cannot be opened, or its file was taken away."""
-        with self._reading("opened"):
-            pass
+    @property
+    def is_in_place(self) -> bool:
+        """False when its file was deleted, or another one lies there now."""
+        return self.dialect.identity() == self._identity
 
     def close(self) -> None:
         """Finish queued writes."""
         self._writer.close()
+        connection, self._local.connection = getattr(self._local, "connection", None), None
+        if connection is not None:
+            connection.close()
 
     # -- writing, hot path -------------------------------------------------------------------------------------------------
     def put(self, writes: Sequence[Write], done: Done) -> None:
@@ -322,11 +326,8 @@ def open_ledger(settings: _settings.Settings) -> Ledger:
     place = settings.ledger or ledger_path(settings)
     with _opening:
         key = (place, os.getpid())  # after a fork the parent's connections must not be used
-        try:
-            if key in _open:
-                _open[key].renew()
-        except StoreError:
-            _open.pop(key).close()  # its file was deleted or replaced: begin with what lies there now
+        if key in _open and not _open[key].is_in_place:
+            _open.pop(key).close()  # begin with what lies there now
         if key not in _open:
             _open[key] = Ledger(dialect_for(place))
         return _open[key]
