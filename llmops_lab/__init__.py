@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import sys
+from types import ModuleType
 from typing import Any
 
 _HOME = {
@@ -23,6 +25,16 @@ _HOME = {
     "scorers": "llmops_lab.api.calls",
 }
 __all__ = sorted(_HOME)
+
+
+class _Package(ModuleType):
+    # Importing the folder llmops_lab.prompts would otherwise put it in the place of lab.prompts; so with models and scorers.
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in _HOME or not isinstance(value, ModuleType):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:

@@ -1,5 +1,6 @@
 """The names that users rely on. A change here is a change of the public interface and belongs in CHANGELOG.md."""
 
+import importlib
 import inspect
 
 import pytest
@@ -14,6 +15,7 @@ NAMES = [
     "compare",
     "compare_all",
     "configure",
+    "estimate",
     "grid",
     "load",
     "model",
@@ -40,6 +42,14 @@ def test_the_extension_can_be_loaded_and_unloaded():
 @pytest.mark.parametrize("name", NAMES)
 def test_a_public_name_says_what_it_is(name):
     assert len(inspect.getdoc(getattr(lab, name)) or "") > 20
+
+
+def test_a_public_name_is_not_replaced_by_the_folder_of_the_same_name():
+    before = {name: getattr(lab, name) for name in NAMES}
+    for folder in ("models", "prompts", "scorers"):
+        importlib.import_module(f"llmops_lab.{folder}")
+    assert {name: getattr(lab, name) for name in NAMES} == before
+    assert callable(lab.models) and callable(lab.scorers) and callable(lab.prompts.list)
 
 
 def test_a_name_that_is_not_there_is_an_attribute_error():

@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-import llmops_lab.models.tiny as tiny
+from llmops_lab.models import tiny
 from llmops_lab.prompts.files import load_prompts
 from llmops_lab.prompts.template import Prompt
 
