@@ -59,10 +59,13 @@ class _Matcher:
             word, found, whole = "", [], False
         texts = dict.fromkeys(text for text in found if text.startswith(word) and text != word)
         completions = [SimpleCompletion(text, type="text") for text in texts]
-        return {"completions": completions, "matched_fragment": word if completions else context.token, "suppress": whole, "ordered": True}
+        # Python's own completions are noise on a magic's line (and jedi takes seconds there); file names are none where a path may stand.
+        files = {"do_not_suppress": set() if whole else {"IPCompleter.file_matcher"}}
+        fragment = word if completions else context.token
+        return {"completions": completions, "matched_fragment": fragment, "suppress": bool(completions), "ordered": True, **files}
 
     def _at(self, line: str) -> tuple[str, Iterable[str], bool]:
-        """The word at the cursor, what it could become, and whether nothing else can stand there."""
+        """The word at the cursor, what it could become, and whether no file can stand there."""
         magic = _MAGIC.search(line)
         if magic is None:
             address = _ADDRESS.search(line)
@@ -90,9 +93,9 @@ class _Matcher:
             "models": lambda: (self._model_names(), True),
             "scorers": lambda: ([*plugins.names("scorers"), *_functions(space)], True),
             "prompts": lambda: (self._addresses(), False),
-            "name": lambda: ([each.removeprefix("prompts:/") for each in self._addresses()], False),
-            "a": lambda: ([each.removeprefix("prompts:/") for each in self._addresses()], False),
-            "b": lambda: ([each.removeprefix("prompts:/") for each in self._addresses()], False),
+            "name": lambda: (self._prompts.get(), True),
+            "a": lambda: (self._prompts.get(), True),
+            "b": lambda: (self._prompts.get(), True),
             "rows": lambda: ([name for name, value in space.items() if name[0] != "_" and hasattr(value, "to_dict")], False),
             "expected": lambda: (_columns(space, before), True),
         }
