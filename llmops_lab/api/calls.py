@@ -10,9 +10,10 @@ from typing import Any
 from llmops_lab import plugins
 from llmops_lab import settings as _settings
 from llmops_lab.api.progress import view_for
+from llmops_lab.api.verdict import Verdict
 from llmops_lab.errors import BadInput, LabError, UnknownName
 from llmops_lab.flows.embedder import embedder
-from llmops_lab.records import Estimate, ModelSpec, Verdict
+from llmops_lab.records import Estimate, ModelSpec
 from llmops_lab.store.ledger import open_ledger
 
 _DEFAULT_PARAMS = {"temperature": 0, "max_tokens": 256}
@@ -193,7 +194,7 @@ def compare(
     if "decided" in (first.state, second.state):
         watched = max(1, len({(each["prompt"], each["model"]) for each in first.records()}) - 1)
     names = (a or "a", b or "b")
-    return comparing.compare(left, right, judge=judge, names=names, alpha=alpha, margin=margin, watched=watched)
+    return Verdict.of(comparing.compare(left, right, judge=judge, names=names, alpha=alpha, margin=margin, watched=watched))
 
 
 def compare_all(grid: Any, *, baseline: str, scorer: str = "exact", by: str = "prompt", alpha: float = 0.05) -> list[Verdict]:
@@ -204,7 +205,8 @@ def compare_all(grid: Any, *, baseline: str, scorer: str = "exact", by: str = "p
     from llmops_lab.flows import compare as comparing
 
     grid = load(grid) if isinstance(grid, str) else grid
-    return comparing.compare_all(grid.records(), judge=_judge(grid, scorer), baseline=baseline, by=by, alpha=alpha, state=grid.state)
+    options: dict[str, Any] = {"judge": _judge(grid, scorer), "baseline": baseline, "by": by, "alpha": alpha, "state": grid.state}
+    return [Verdict.of(each) for each in comparing.compare_all(grid.records(), **options)]
 
 
 def prompts_library() -> Any:

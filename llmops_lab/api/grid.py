@@ -233,7 +233,7 @@ def _shown(line: dict[str, Any], scorers: list[str]) -> dict[str, str]:
         shown[name] = "-" if value is None else f"{value:.3f} [{line[f'{name}_low']:.3f}, {line[f'{name}_high']:.3f}]"
         if line[f"{name}_n"] < line["n"]:
             shown[name] += f" ({line[f'{name}_n']} scored)"
-    shown["cost_usd"] = "-" if line["cost_usd"] is None else f"{line['cost_usd']:.4f}"
+    shown["cost_usd"] = "-" if line["cost_usd"] is None else money(line["cost_usd"]).lstrip("$")
     shown["latency_p50"] = "-" if line["latency_p50"] is None else f"{line['latency_p50']:.3f}"
     return shown
 

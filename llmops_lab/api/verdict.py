@@ -1,0 +1,38 @@
+"""The verdict that a person holds: it says itself in one sentence."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import fields
+
+from llmops_lab import records
+
+_COLOURS = {"better": "#1a7f37", "worse": "#cf222e", "equivalent": "#0969da", "inconclusive": "#6e7781"}
+
+
+class Verdict(records.Verdict):
+    """As ``records.Verdict``, and shown as a sentence."""
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, found: records.Verdict) -> Verdict:
+        """The same verdict, to be held."""
+        return cls(**{field.name: getattr(found, field.name) for field in fields(found)})
+
+    @property
+    def sentence(self) -> str:
+        """Outcome, names, difference with interval, test, p-value and rows, in a line."""
+        from llmops_lab.stats.verdict import sentence
+
+        return sentence(self)
+
+    def __str__(self) -> str:
+        return self.sentence
+
+    def __repr__(self) -> str:
+        return f"verdict: {self.sentence}"
+
+    def _repr_html_(self) -> str:
+        outcome, _, rest = self.sentence.partition(":")
+        return f'<p>verdict: <b style="color: {_COLOURS[self.outcome]}">{html.escape(outcome)}</b>:{html.escape(rest)}</p>'
