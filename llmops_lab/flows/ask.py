@@ -57,7 +57,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Partial:
-    """How it stands: the text so far of each repeat, redacted, and what is going on (``asking``, ``retrying: ...``, ``writing the trace``)."""
+    """How it stands: the text so far of each repeat, redacted, and what goes on (``asking``, ``retrying: ...``, ``writing the trace``)."""
 
     texts: tuple[str, ...]
     doing: str = "asking"
@@ -171,7 +171,8 @@ class Asking:
         except KeyboardInterrupt:
             while not wait([future], _BEAT).done:
                 run.cancel()
-            inbox.drain()
+            if inbox.drain() and progress is not None:
+                progress(inbox.partial)
             raise
         future.result()
 

@@ -22,7 +22,7 @@ class _Added:
     """What loading changed in one shell."""
 
     before: list[tuple[str, str, Any]] = field(default_factory=list)
-    classes: list[str] = field(default_factory=list)
+    objects: list[Magics] = field(default_factory=list)
     transform: Any = None
 
 
@@ -38,8 +38,8 @@ def load_ipython_extension(ipython: Any) -> None:
     for kind in _magics_classes():
         for scope, names in kind.magics.items():
             added.before += [(scope, name, manager.magics[scope].get(name)) for name in names]
-        added.classes.append(kind.__name__)
-        manager.register(kind(ipython))
+        added.objects.append(kind(ipython))
+        manager.register(added.objects[-1])
     cells = [re.escape(name) for scope, name, _ in added.before if scope == "cell"]
     added.transform = _body_giver(re.compile(rf"%%(?:{'|'.join(cells)})(?:\s|$)"))
     ipython.input_transformers_cleanup.append(added.transform)
@@ -57,8 +57,10 @@ def unload_ipython_extension(ipython: Any) -> None:
             manager.magics[scope].pop(name, None)
         else:
             manager.magics[scope][name] = before
-    for name in added.classes:
-        manager.registry.pop(name, None)
+    for each in added.objects:
+        manager.registry.pop(type(each).__name__, None)
+    ours = {id(each) for each in added.objects}
+    ipython.configurables[:] = [each for each in ipython.configurables if id(each) not in ours]  # a Magics object adds itself there
     ipython.input_transformers_cleanup.remove(added.transform)
     _further("remove", ipython)
 

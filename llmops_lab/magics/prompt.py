@@ -11,6 +11,7 @@ from IPython.core.magic import Magics, cell_magic, magics_class, needs_local_sco
 
 from llmops_lab.api.options import Options, pair, text_pair, whole
 from llmops_lab.errors import BadInput, Cancelled
+from llmops_lab.magics._parse import assignment, is_live, variable
 
 if TYPE_CHECKING:
     import argparse
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from llmops_lab.prompts.template import Prompt
     from llmops_lab.records import Message
 
-_ASSIGNED = re.compile(r"\s*(\S+)\s*<<(?:\s+|$)")
 _OF_CODE = (types.ModuleType, types.FunctionType, types.BuiltinFunctionType, types.MethodType, type)
 _ABOUT = """\
 Ask a model the text of this cell. {{ name }} is filled from --set and then from the notebook's variables; single braces are text.
@@ -68,11 +68,11 @@ class PromptMagics(Magics):
     @no_var_expand
     def prompt(self, line: str, cell: str, local_ns: Mapping[str, Any] | None = None) -> None:
         """Ask a model the text of this cell; %%prompt -h shows the options."""
-        variable, line = _assignment(line)
+        assigned, line = assignment(line)
         options = parser().parse_line(line)
         if options is None:
             return
-        options.out = _variable(variable, options.out)
+        options.out = variable(assigned, options.out)
         question = self._question(options, cell, {**self.shell.user_ns, **(local_ns or {})})
         if options.dry_run:
             self._dry_run(question)
@@ -122,7 +122,7 @@ class PromptMagics(Magics):
         from llmops_lab.flows.ask import ask
         from llmops_lab.magics import _show
 
-        screen, seen = _show.Screen(_is_live(self.shell)), list["Partial"]()
+        screen, seen = _show.Screen(is_live(self.shell)), list["Partial"]()
 
         def progress(partial: Partial) -> None:
             seen[:] = [partial]
@@ -171,20 +171,6 @@ class PromptMagics(Magics):
         screen.final(_show.answers(found, notes, change, unfold=saved is not None), _show.about(found))
 
 
-def _assignment(line: str) -> tuple[str, str]:
-    found = _ASSIGNED.match(line)
-    return (found[1], line[found.end() :]) if found else ("", line)
-
-
-def _variable(assigned: str, out: str | None) -> str:
-    if assigned and out and assigned != out:
-        raise BadInput(f"{assigned} << and --out {out} name two variables. Leave one of them out.")
-    name = assigned or out or ""
-    if name and not name.isidentifier():
-        raise BadInput(f"{name!r} cannot name a variable. Use letters, digits and _, as in --out answer.")
-    return name
-
-
 def _prompt(options: argparse.Namespace, cell: str) -> tuple[Prompt, bool]:
     """The prompt, and whether the cell's text is it: then the parameters belong to it and are versioned with it."""
     from llmops_lab.api.ask import fetch
@@ -216,10 +202,3 @@ def _visible(namespace: Mapping[str, Any], shell: Any, prompt: Prompt) -> dict[s
         for name, value in namespace.items()
         if not isinstance(value, _OF_CODE) and (name in prompt.variables or not (name.startswith("_") or name in hidden))
     }
-
-
-def _is_live(shell: Any) -> bool:
-    # nbclient (and with it papermill and nbconvert) and nbval run cells without a way to ask for input; a frontend with a person has one.
-    # A plain terminal cannot change what it has printed.
-    kernel = getattr(shell, "kernel", None)
-    return bool(kernel is not None and getattr(kernel, "_allow_stdin", False))
