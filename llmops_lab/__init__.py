@@ -7,6 +7,8 @@ import sys
 from types import ModuleType
 from typing import Any
 
+from llmops_lab import redact as _redact  # noqa: F401 - before anything can be said: it masks the secrets in every error's message
+
 _HOME = {
     "Examples": "llmops_lab.prompts.fewshot",
     "Prompt": "llmops_lab.prompts.template",

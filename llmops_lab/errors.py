@@ -16,7 +16,7 @@ LabError                     1   something failed; the message says what to do n
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from enum import IntEnum
 
 
@@ -31,10 +31,20 @@ class ExitCode(IntEnum):
     CANCELLED = 130
 
 
+masks: list[Callable[[str], str]] = []
+"""What every message passes through when it is shown; ``redact`` puts itself here, so that no error tells a secret."""
+
+
 class LabError(Exception):
     """The root of the tree. Shows as one line in a notebook cell, and as an ``error`` output for papermill and nbval."""
 
     exit_code = ExitCode.FAILED
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        for mask in masks:
+            text = mask(text)
+        return text
 
     def _render_traceback_(self) -> list[str]:
         # IPython calls this in place of its own traceback; the cell still ends with an ``error`` output.

@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from llmops_lab import errors
+
 _SECRET_NAME = re.compile(r"(API_?KEY|ACCESS_?KEY|SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|PRIVATE_?KEY)(?:_|$)|_PAT$", re.IGNORECASE)
 _NOT_SECRET = frozenset({"TOKENIZERS_PARALLELISM"})
 _SHAPES = (
@@ -103,3 +105,6 @@ class Redactor:
 def redact(text: str) -> str:
     """One text, redacted with the secrets known at this moment."""
     return Redactor()(text)
+
+
+errors.masks[:] = [redact]

@@ -161,8 +161,8 @@ def _checked(name: str, value: Any, source: str) -> Any:
         return str(value)
     try:
         number = type(default)(value)
-    except (TypeError, ValueError) as error:
-        raise BadInput(f"{source}: {name} must be a number, not {value!r}.") from error
+    except (TypeError, ValueError):
+        raise BadInput(f"{source}: {name} must be a number, not {value!r}.") from None  # its words would repeat the value
     if number < 0 or (name in ("concurrency", "timeout") and number == 0):
         raise BadInput(f"{source}: {name} must be above 0, not {value!r}.")
     return number

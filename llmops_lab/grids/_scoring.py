@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from llmops_lab.errors import StoreError
 from llmops_lab.grids.plan import Plan
 from llmops_lab.grids.vote import Finished, Heard, Votes
-from llmops_lab.records import Reply, Score
+from llmops_lab.records import Reply, Score, digest
 from llmops_lab.store.ledger import Ledger
 
 
@@ -113,8 +113,7 @@ class Scoring:
         stored = self._stored([each.cell for each in heard])
         found: list[tuple[int, str, str, str | None, Score]] = []
         for each in heard:
-            row = run.plan.rows.items[run.plan.place(each.cell).row]
-            target = row.get(self._expected) if self._expected else None
+            row, target = self._row(each.cell)
             key = run.plan.key(each.cell)
             for judge in self._judges:
                 mark = _mark(judge, target) if each.share is None and each.reply else None  # a vote's score is not the reply's own
@@ -125,6 +124,11 @@ class Scoring:
         run.scored += sum(score.value is not None for *_, score in found)
         run.unscored += sum(score.value is None for *_, score in found)
         self._tell_rule(found)
+
+    def _row(self, cell: int) -> tuple[Mapping[str, Any], Any]:
+        # Scorers see a row as it would be stored, as they do the reply: a secret in both is no difference between them.
+        row: Mapping[str, Any] = self._run.redact(dict(self._run.plan.rows.items[self._run.plan.place(cell).row]))
+        return row, row.get(self._expected) if self._expected else None
 
     def _judged(self, judge: Judge, heard: Heard, target: Any, row: Mapping[str, Any]) -> Score:
         if heard.reply is None:
@@ -147,15 +151,14 @@ class Scoring:
             return {}
         marks = []
         for cell in cells:
-            row = self._run.plan.rows.items[self._run.plan.place(cell).row]
-            target = row.get(self._expected) if self._expected else None
+            _, target = self._row(cell)
             marks += [(self._run.plan.key(cell), mark) for judge in self._reusable if (mark := _mark(judge, target))]
         return {(key, mark): score for (key, mark), score in self._run.ledger.stored_scores(marks).items()}
 
 
 def _mark(judge: Judge, target: Any) -> str | None:
     # What a stored score stands for: the scorer with its options, and the target that it compared with.
-    return f"{judge.fingerprint}:{target!r:.200}" if judge.fingerprint else None
+    return f"{judge.fingerprint}:{digest(repr(target))[:32]}" if judge.fingerprint else None
 
 
 def _redacted_score(score: Score, redact: Callable[[Any], Any]) -> Score:

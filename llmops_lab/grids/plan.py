@@ -74,7 +74,7 @@ class Plan:
         self._redact = redact
         self._params = [[_merged(params or {}, v.params, t.params) for t in targets] for v in variants]
         self._heads = [
-            [hashlib.sha256(canonical([t.identity, self._params[i][j], v.schema]).encode()) for j, t in enumerate(targets)]
+            [hashlib.sha256(redact(canonical([t.identity, self._params[i][j], v.schema])).encode()) for j, t in enumerate(targets)]
             for i, v in enumerate(variants)
         ]
         self._keys = bytearray()

@@ -300,11 +300,9 @@ def _redacted(outcome: Outcome, redact: Callable[[Any], Any]) -> Outcome:
     if outcome.reply is None:
         return dataclasses.replace(outcome, message=redact(outcome.message))
     reply = outcome.reply
-    text = redact(reply.text)
-    calls = redact(reply.tool_calls) if reply.tool_calls else reply.tool_calls
-    if text is reply.text and calls is reply.tool_calls:
-        return outcome
-    return dataclasses.replace(outcome, reply=dataclasses.replace(reply, text=text, tool_calls=calls))
+    told: dict[str, Any] = {name: getattr(reply, name) for name in ("text", "tool_calls", "model", "finish_reason")}
+    stored = redact(told)
+    return outcome if stored == told else dataclasses.replace(outcome, reply=dataclasses.replace(reply, **stored))
 
 
 def _resolve(done: asyncio.Future[None], error: Exception | None) -> None:

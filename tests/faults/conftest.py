@@ -4,12 +4,16 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+
+from llmops_lab.settings import Settings
+from llmops_lab.track import connect
 
 ROOT = Path(__file__).resolve().parents[2]
 FULL = os.environ.get("LLMOPS_LAB_FULL", "") not in ("", "0")
@@ -56,6 +60,27 @@ class LoggedServer:
         self._process.kill()
         self._process.wait()
         self._process.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def _made_store(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("store")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", "")
+        connect.client(Settings(home=str(folder)))
+    return folder
+
+
+@pytest.fixture
+def mlflow_store(_made_store):
+    """Puts an empty MLflow store into a folder: making one takes seconds and is not what these tests are about."""
+
+    def put(folder):
+        folder.mkdir(exist_ok=True)
+        for name in ("mlflow.db", ".mlflow.db.version"):
+            shutil.copy(_made_store / name, folder)
+
+    return put
 
 
 @pytest.fixture

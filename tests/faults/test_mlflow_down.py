@@ -122,12 +122,9 @@ class Line:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
+def server(tmp_path_factory, _made_store):
     folder = tmp_path_factory.mktemp("server")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", "")
-        connect.prepare(Settings(home=str(folder / "home")))
-    shutil.copy(folder / "home" / "mlflow.db", folder)  # a store that is ready: making one is not what is tested
+    shutil.copy(_made_store / "mlflow.db", folder)
     server = Server(folder)
     yield server
     server.kill()
@@ -300,8 +297,9 @@ def answering(handler):
     loop.call_soon_threadsafe(loop.stop)
 
 
-def test_an_unreachable_server_costs_a_grid_no_row_even_when_the_process_ends(logged_server, tmp_path):
+def test_an_unreachable_server_costs_a_grid_no_row_even_when_the_process_ends(logged_server, tmp_path, mlflow_store):
     """A script that runs one grid and exits: its run is still there to be sent by the next script, into the store of that time."""
+    mlflow_store(tmp_path / "home")
     server = logged_server()
     script = "import sys, llmops_lab as lab\ng = lab.grid({'p': '{{ q }}'}, [{'q': str(n)} for n in range(20)], models=[sys.argv[1]])\n"
     script += "print('state', g.state, 'run', g.run_id)"
