@@ -62,6 +62,11 @@ class PostgresServer:
         options = f"-c listen_addresses=127.0.0.1 -c port={self.port} -c unix_socket_directories= -c fsync=off -c max_connections=60"
         self._run("pg_ctl", "-D", self._data, "-w", "-t", "60", "-l", self._folder / "log", "-o", options, "start")
 
+    def dump(self, url):
+        """All of a database as text."""
+        done = subprocess.run([self._bin / "pg_dump", url], capture_output=True, text=True, check=True, timeout=60)
+        return done.stdout
+
     def restart(self):
         """Ends every connection, as a server does that was updated overnight."""
         self.stop()

@@ -38,9 +38,10 @@ def summary_table(ledger: Ledger, grid: str, cells: Sequence[Line]) -> list[Line
 
 def _scores(ledger: Ledger, grid: str, cells: Sequence[Line], wanted: Mapping[str, Any]) -> dict[tuple[str, str, str], list[Score]]:
     newest = {(cell, name): score for cell, name, score in ledger.grid_scores(grid) if name in wanted}
+    lines = {found.row.cell: line for found, line in zip(ledger.cells(grid), cells, strict=True)}  # a forgotten row leaves a gap
     groups: dict[tuple[str, str, str], list[Score]] = {}
     for (cell, name), score in newest.items():
-        groups.setdefault((cells[cell]["prompt"], cells[cell]["model"], name), []).append(score)
+        groups.setdefault((lines[cell]["prompt"], lines[cell]["model"], name), []).append(score)
     return groups
 
 
