@@ -11,11 +11,14 @@ from __future__ import annotations
 import ast
 import importlib
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from llmops_lab.errors import UnknownName
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 _SINGULAR = {"scorers": "scorer", "models": "model provider", "embedders": "embedder"}
 
@@ -50,4 +53,6 @@ def _files(kind: str) -> dict[str, Path]:
 
 @cache
 def _entry_points(kind: str) -> dict[str, EntryPoint]:
+    from importlib.metadata import entry_points
+
     return {point.name: point for point in entry_points(group=f"llmops_lab.{kind}")}

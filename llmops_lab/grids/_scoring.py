@@ -10,10 +10,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from llmops_lab.errors import StoreError
+from llmops_lab.grids.decide import StopRule
 from llmops_lab.grids.plan import Plan
 from llmops_lab.grids.vote import Finished, Heard, Votes
 from llmops_lab.records import Reply, Score, digest
 from llmops_lab.store.ledger import Ledger
+
+_LINGER_S = 0.05
+"""So long replies are collected before they are scored: a commit of many scores costs hardly more than one of a few."""
+_BATCH = 1024
 
 
 class Judge(Protocol):
@@ -39,6 +44,7 @@ class Run(Protocol):
     unscored: int
     redact: Callable[[Any], Any]
     loop: asyncio.AbstractEventLoop | None
+    rule: StopRule | None
 
     def rule_add(self, cell: int, value: float | None) -> None:
         """Tell the stop rule about a finished cell."""
@@ -52,6 +58,7 @@ class Scoring:
         self._queue: queue.SimpleQueue[Finished | None] = queue.SimpleQueue()
         self._votes = Votes(run.plan)
         self._thread: threading.Thread | None = None
+        self._closing = threading.Event()
         self._problem: Exception | None = None
         self._reusable = [judge for judge in judges if judge.expensive and judge.fingerprint]
 
@@ -87,6 +94,7 @@ class Scoring:
     def close(self) -> None:
         """Score what is queued and end the thread."""
         if self._thread is not None:
+            self._closing.set()
             self._queue.put(None)
             self._thread.join()
             self._thread = None
@@ -95,7 +103,9 @@ class Scoring:
         ended = False
         while not ended:
             batch = [self._queue.get()]
-            while not self._queue.empty() and len(batch) < 256:
+            if self._run.rule is None and self._queue.qsize() < _BATCH:
+                self._closing.wait(_LINGER_S)
+            while not self._queue.empty() and len(batch) < _BATCH:
                 batch.append(self._queue.get())
             ended = None in batch
             cells = [item for item in batch if item is not None]
@@ -140,7 +150,7 @@ class Scoring:
 
     def _tell_rule(self, found: Sequence[tuple[int, str, str, str | None, Score]]) -> None:
         run = self._run
-        if run.loop is None:
+        if run.loop is None or run.rule is None:
             return
         for cell, _, name, _, score in found:
             if name == self._judges[0].name:

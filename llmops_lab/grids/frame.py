@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from llmops_lab.records import Outcome, Score
-from llmops_lab.stats.intervals import mean_interval
 from llmops_lab.store.ledger import CellState, Ledger
 
 _UNSENT = {"cancelled": "cancelled", "interrupted": "cancelled", "running": "pending"}
@@ -69,6 +68,8 @@ def summarise(records: Sequence[Mapping[str, Any]], scorers: Sequence[str], alph
 
 
 def _line(prompt: str, model: str, cells: Sequence[Mapping[str, Any]], scorers: Sequence[str], alpha: float) -> dict[str, Any]:
+    from llmops_lab.stats.intervals import mean_interval  # brings numpy, which asking a grid does not need
+
     line: dict[str, Any] = {"prompt": prompt, "model": model, "n": len(cells)}
     for status in ("ok", "failed", "cancelled", "skipped"):
         line[f"n_{status}"] = sum(cell["status"] == status for cell in cells)

@@ -89,6 +89,7 @@ class GridRun:
         self.cost_usd = 0.0
         self._answered = False
         self._tasks: set[asyncio.Task[None]] = set()
+        self._committed: deque[tuple[asyncio.Future[None], Exception | None]] = deque()
         self._started = time.monotonic()
         self.loop: asyncio.AbstractEventLoop | None = None
         self._scoring = Scoring(self, judges, expected)
@@ -226,7 +227,9 @@ class GridRun:
         done = loop.create_future()
 
         def committed(error: Exception | None) -> None:
-            loop.call_soon_threadsafe(_resolve, done, error)
+            self._committed.append((done, error))
+            if len(self._committed) == 1:  # else the loop has been told already and will come to this one too
+                loop.call_soon_threadsafe(_resolve_all, self._committed)
 
         self.ledger.put(writes, committed)
         await done
@@ -305,13 +308,15 @@ def _redacted(outcome: Outcome, redact: Callable[[Any], Any]) -> Outcome:
     return outcome if stored == told else dataclasses.replace(outcome, reply=dataclasses.replace(reply, **stored))
 
 
-def _resolve(done: asyncio.Future[None], error: Exception | None) -> None:
-    if done.done():
-        return
-    if error is None:
-        done.set_result(None)
-    else:
-        done.set_exception(error)
+def _resolve_all(committed: deque[tuple[asyncio.Future[None], Exception | None]]) -> None:
+    while committed:
+        done, error = committed.popleft()
+        if done.done():
+            continue
+        if error is None:
+            done.set_result(None)
+        else:
+            done.set_exception(error)
 
 
 def _nothing(_: Exception | None) -> None:
