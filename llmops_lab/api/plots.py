@@ -33,16 +33,17 @@ def scores(lines: Lines, scorer: str) -> Any:
         hovertemplate="%{y}: %{x:.3f}<br>%{customdata[0]} of %{customdata[1]} cells scored<extra></extra>",
     )
     title = _title(f"{html.escape(scorer)}, mean with 95 % interval", lines, drawn, "without a score")
-    return figures.Figure([dots], {**_PLAIN, "title": title, "yaxis": {"autorange": "reversed", "automargin": True}})
+    axis = {"autorange": "reversed", "automargin": True}
+    return figures.Figure([dots], {**_PLAIN, "title": title, "yaxis": axis, "height": _height(len(drawn))})
 
 
 def frontier(lines: Lines, scorer: str, *, higher_is_better: bool) -> Any:
-    """Cost of one reply in USD against the mean score; the line joins the variants that no other beats in both."""
+    """USD for 1,000 replies against the mean score; a dotted line joins the variants that no other beats in both, drawn in blue."""
     import plotly.graph_objects as figures
 
     drawn = [line for line in lines if line[scorer] is not None and line["cost_usd"] is not None]
     _need(drawn, "no (prompt, model) has both a score and a known cost. Set prices in [tool.llmops_lab.prices]")
-    points = [(line["cost_usd"] / line["n_ok"], line[scorer]) for line in drawn]
+    points = [(1000 * line["cost_usd"] / line["n_ok"], line[scorer]) for line in drawn]
     best = efficient(points, higher_is_better=higher_is_better)
     labels = [_label(line) for line in drawn]
     dots = figures.Scatter(
@@ -51,8 +52,9 @@ def frontier(lines: Lines, scorer: str, *, higher_is_better: bool) -> Any:
         mode="markers+text",
         text=labels,
         textposition="top center",
+        cliponaxis=False,
         marker={"size": 10, "color": ["#1f77b4" if number in best else "#b0b0b0" for number in range(len(points))]},
-        hovertemplate="%{text}<br>%{y:.3f} for $%{x:.6f} a reply<extra></extra>",
+        hovertemplate="%{text}<br>%{y:.3f} for $%{x:.4g} per 1,000 replies<extra></extra>",
     )
     line = figures.Scatter(
         x=[points[number][0] for number in best],
@@ -62,7 +64,11 @@ def frontier(lines: Lines, scorer: str, *, higher_is_better: bool) -> Any:
         hoverinfo="skip",
     )
     title = _title(f"cost against {html.escape(scorer)}, and the frontier", lines, drawn, "without a known cost or a score")
-    axes = {"xaxis": {"title": {"text": "USD a reply"}}, "yaxis": {"title": {"text": html.escape(scorer)}}}
+    room = 1.15 * max(cost for cost, _ in points) or 1.0
+    axes = {
+        "xaxis": {"title": {"text": "USD for 1,000 replies"}, "range": [-0.15 * room, room]},
+        "yaxis": {"title": {"text": html.escape(scorer)}},
+    }
     return figures.Figure([line, dots], {**_PLAIN, "title": title, **axes})
 
 
@@ -89,12 +95,16 @@ def latency(cells: Lines) -> Any:
     boxes = [figures.Box(x=values, name=label, boxpoints="outliers") for label, values in times.items()]
     title = _title("latency", cells, drawn, "cells without a reply")
     axes = {"xaxis": {"title": {"text": "seconds"}, "rangemode": "tozero"}, "yaxis": {"autorange": "reversed", "automargin": True}}
-    return figures.Figure(boxes, {**_PLAIN, "title": title, **axes})
+    return figures.Figure(boxes, {**_PLAIN, "title": title, **axes, "height": _height(len(boxes))})
 
 
 def _need(drawn: Lines, lack: str) -> None:
     if not drawn:
         raise BadInput(f"there is nothing to plot: {lack}.")
+
+
+def _height(lines: int) -> int:
+    return 110 + 40 * max(2, lines)
 
 
 def _label(line: Mapping[str, Any]) -> str:
