@@ -88,7 +88,7 @@ def test_tables_and_traces_that_wait_for_mlflow_are_cleaned_too(home, mlflow_awa
     assert {payload["grid"] for _, kind, payload in pending if kind == "grid"} == {grid.grid_id, other.grid_id}
 
 
-def test_what_waited_is_delivered_without_the_row_and_what_was_delivered_is_named(home, mlflow_away, monkeypatch):
+def test_what_waited_is_delivered_without_the_row_and_what_was_delivered_is_named(home, mlflow_away, mlflow_store, monkeypatch):
     waits = ask(track=True, name="waits")
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     early = ask(track=True, name="early", rows=ROWS[2:4], prompts={"early": "Now: {{ question }}"})
