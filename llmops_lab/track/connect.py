@@ -32,6 +32,7 @@ DEFAULTS = {
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     "MLFLOW_MODEL_CATALOG_URI": "",
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    "LITELLM_MODE": "PRODUCTION",  # in its other mode it loads a .env file into the process; MLflow imports it where it is installed
     "MLFLOW_TRACE_USE_ISOLATED_RANDOM_ID_GENERATOR": "true",
     # MLflow also repeats POSTs, which would double what they create; the outbox does our repeating.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
