@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,7 @@ from llmops_lab.grids.rows import Rows
 from llmops_lab.records import Message, Request, canonical
 
 KEY_BYTES = 32
+_NUMBERS = frozenset({"temperature", "top_p", "top_k", "max_tokens", "seed", "presence_penalty", "frequency_penalty"})
 Render = Callable[[Mapping[str, Any]], tuple[Message, ...]]
 
 
@@ -161,6 +163,10 @@ def _merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for layer in layers:
         merged.update(layer)
+    for name in _NUMBERS & merged.keys():
+        value = merged[name]
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value)):
+            raise BadInput(f"the parameter {name} must be a number, not {value!r}.")
     return {name: value for name, value in merged.items() if value is not None}
 
 
