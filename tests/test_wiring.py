@@ -225,6 +225,26 @@ class TestTrack:
             assert not path.is_file() or b"planted-value-98765" not in path.read_bytes(), path
 
 
+    def test_a_run_that_another_machine_logged_is_loaded_from_mlflow_and_compared(self, home, monkeypatch):
+        grid = ask(track=True, name="shared", scorers=["exact", "label"])
+        shared = home.parent / "shared"
+        shared.symlink_to(home)  # another name for the store, so that this process does not take it for its own
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{shared}/mlflow.db")
+        monkeypatch.setenv("LLMOPS_LAB_HOME", str(home.parent / "elsewhere"))
+        logged = lab.load(grid.run_id)
+        assert logged.state == "done" and repr(logged).splitlines()[:3] == repr(grid).splitlines()[:3]
+        pandas.testing.assert_frame_equal(logged.frame(), grid.frame(), check_dtype=False)
+        mine = lab.compare(grid, a="yes", b="no")
+        assert lab.compare(logged, a="yes", b="no") == mine and mine.outcome == "worse"
+        with pytest.raises(UnknownName, match="0" * 32):
+            lab.load("0" * 32)
+
+    def test_another_name_than_those_that_are_there_is_refused_with_the_ones_that_are(self):
+        ask(name="known")
+        with pytest.raises(UnknownName, match="known"):
+            lab.load("knwon")
+
+
 class TestPlots:
     def test_each_kind_draws_every_variant(self, configure):
         configure(prices={"echo": {"input": 1.0, "output": 1.0}})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -149,14 +150,20 @@ def _planned(*, prompts: Any, rows: Any, models: Any, scorers: Sequence[Any], ex
 
 
 def load(run_id: str) -> Any:
-    """Open a grid again by its MLflow run id, its own id or its name. Raises UnknownName."""
+    """Open a grid again by its MLflow run id, its own id or its name; a run that another machine logged is read from MLflow.
+
+    Raises UnknownName, or LabError where MLflow does not answer.
+    """
     from llmops_lab.api.grid import Grid
+    from llmops_lab.api.logged import LoggedGrid
 
     settings = _settings.load()
     ledger = open_ledger(settings)
     record = ledger.grid(run_id)
+    if record is None and re.fullmatch("[0-9a-f]{32}", run_id):
+        return LoggedGrid(run_id, settings)
     if record is None:
-        known = [each["run_id"] or each["grid"] for each in ledger.grids(20)]
+        known = {name for each in ledger.grids(20) for name in (each["name"], each["run_id"] or each["grid"])}
         raise UnknownName("grid", run_id, known, f"Looked in {ledger.place}.")
     return Grid(ledger, record["grid"], settings)
 

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import html
 import warnings
 from concurrent.futures import Future
-from pathlib import Path
 from typing import Any
 
-from llmops_lab.api import plots
 from llmops_lab.api.progress import View, money, view_for
-from llmops_lab.errors import BadInput, UnknownName
-from llmops_lab.flows.export import export
+from llmops_lab.api.tables import Tables
+from llmops_lab.errors import BadInput
 from llmops_lab.flows.grid import LiveGrid
 from llmops_lab.flows.tables import cell_table, summary_table
-from llmops_lab.grids.frame import columns
 from llmops_lab.grids.run import GridRun, Progress
 from llmops_lab.records import Estimate
 from llmops_lab.settings import Settings
@@ -28,7 +24,7 @@ _OPEN = {
 }
 
 
-class Grid:
+class Grid(Tables):
     """A grid, running or ended. Its tables come from the ledger, so they show what is on disk and nothing else."""
 
     def __init__(self, ledger: Ledger, grid: str, settings: Settings, live: LiveGrid | None = None, progress: Any = None) -> None:
@@ -36,10 +32,6 @@ class Grid:
         self._runs: list[GridRun] = []
         self._future: Future[str | None] | None = None
         self.grid_id = grid
-
-    def __len__(self) -> int:
-        """The number of cells."""
-        return sum(1 for _ in self._ledger.cells(self.grid_id))
 
     @property
     def state(self) -> str:
@@ -75,11 +67,6 @@ class Grid:
     def estimate(self) -> Estimate | None:
         """Calls, tokens, cost and time as they were expected before the first call; None for a grid that was loaded."""
         return self._live.estimate() if self._live else None
-
-    @property
-    def scorers(self) -> list[str]:
-        """The names of the score columns."""
-        return [str(each["name"]) for each in self.judges]
 
     @property
     def judges(self) -> list[dict[str, Any]]:
@@ -132,47 +119,11 @@ class Grid:
         """One dict a cell, in plan order."""
         return cell_table(self._ledger, self.grid_id, self.state)
 
-    def frame(self) -> Any:
-        """A DataFrame with one line a cell."""
-        import pandas
-
-        return pandas.DataFrame(self.records(), columns=columns(self.scorers))
-
-    def summary(self) -> Any:
-        """A DataFrame with one line a (prompt, model)."""
-        import pandas
-
-        return pandas.DataFrame(self._summary())
-
-    def export(self, path: str | Path) -> Path:
-        """Write the cells to a .csv, .tsv, .json, .jsonl or .parquet file; in the first two no text is run as a formula."""
-        return export(self.records(), path)
-
-    def plot(self, scorer: str | None = None, *, kind: str = "scores") -> Any:
-        """A plotly figure, one mark a (prompt, model): ``scores`` with intervals, ``cost`` against quality with the frontier, ``latency``.
-
-        ``scorer``: the first, if none is named. Raises BadInput or UnknownName.
-        """
-        if kind == "latency":
-            return plots.latency(self.records())
-        if not self.scorers:
-            raise BadInput("there is nothing to plot: this grid has no scorer. Try plot(kind='latency').")
-        name = scorer or self.scorers[0]
-        if name not in self.scorers:
-            raise UnknownName("score column", name, self.scorers)
-        higher = next(each["higher_is_better"] for each in self.judges if each["name"] == name)
-        if kind == "cost":
-            return plots.frontier(self._summary(), name, higher_is_better=higher is not False)
-        if kind != "scores":
-            raise UnknownName("kind of plot", kind, ("scores", "cost", "latency"))
-        return plots.scores(self._summary(), name)
-
-    def _summary(self) -> list[dict[str, Any]]:
+    def _lines(self) -> list[dict[str, Any]]:
         return summary_table(self._ledger, self.grid_id, self.records())
 
     def _story(self) -> str:
-        """How it ended, in a line: never a word more than the ledger knows."""
-        lines, state = self._summary(), self.state
+        lines, state = self._lines(), self.state
         total, ok, failed = (sum(line[name] for line in lines) for name in ("n", "n_ok", "n_failed"))
         parts = [f"{state}: {ok:,} of {total:,} cells have a reply"]
         if state in _OPEN:
@@ -189,20 +140,6 @@ class Grid:
         if (ok < total and state not in ("decided", "running")) and self._live is not None:
             parts.append("resume() asks for the rest")
         return "; ".join(part for part in parts if part)
-
-    def __repr__(self) -> str:
-        shown = [_shown(line, self.scorers) for line in self._summary()]
-        head = list(shown[0]) if shown else []
-        widths = [max(len(name), *(len(line[name]) for line in shown)) for name in head]
-        table = [head, *([line[name] for name in head] for line in shown)]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in table]
-        return "\n".join([*lines, self._story()])
-
-    def _repr_html_(self) -> str:
-        lines = [_shown(line, self.scorers) for line in self._summary()]
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in (lines[0] if lines else {}))
-        body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in line.values()) + "</tr>" for line in lines)
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><p>{html.escape(self._story())}</p>"
 
 
 def _watch(run: GridRun, future: Future[str | None], view: View | None) -> None:
@@ -223,21 +160,3 @@ def _show(view: View, progress: Progress) -> None:
         view.show(progress)
     except Exception as error:  # a view that breaks must not take the grid with it
         warnings.warn(f"the progress of the grid cannot be shown: {type(error).__name__}: {error}", stacklevel=2)
-
-
-def _shown(line: dict[str, Any], scorers: list[str]) -> dict[str, str]:
-    shown = {name: _plain(line[name]) for name in ("prompt", "model", "n", "n_ok", "n_failed")}
-    shown |= {name: str(line[name]) for name in ("n_cancelled", "n_skipped", "n_truncated") if line[name]}
-    for name in scorers:
-        value = line[name]
-        shown[name] = "-" if value is None else f"{value:.3f} [{line[f'{name}_low']:.3f}, {line[f'{name}_high']:.3f}]"
-        if line[f"{name}_n"] < line["n"]:
-            shown[name] += f" ({line[f'{name}_n']} scored)"
-    shown["cost_usd"] = "-" if line["cost_usd"] is None else money(line["cost_usd"]).lstrip("$")
-    shown["latency_p50"] = "-" if line["latency_p50"] is None else f"{line['latency_p50']:.3f}"
-    return shown
-
-
-def _plain(value: Any) -> str:
-    # A label can come out of a file: control characters would reach the terminal.
-    return "".join(letter if letter.isprintable() else "?" for letter in str(value))

@@ -61,6 +61,7 @@ def _entry(ledger: Ledger, settings: Settings, record: dict[str, Any]) -> dict[s
         "params": {k: v for k, v in {**plan["how"], **plan["params"], "scorers": ", ".join(plan["scorers"])}.items() if v is not None},
         "prompts": plan["prompts"],
         "models": plan["models"],
+        "judges": plan["judges"],
         "dataset": {**plan["dataset"], "name": plan["dataset"]["source"]},
         "metrics": dict(_metrics(summary, plan["scorers"])),
         "tags": {},

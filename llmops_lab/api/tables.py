@@ -1,0 +1,118 @@
+"""What every scored grid shows, running, recorded or read from MLflow: its tables, figures and files."""
+
+from __future__ import annotations
+
+import html
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+from llmops_lab.api import plots
+from llmops_lab.api.progress import money
+from llmops_lab.errors import BadInput, UnknownName
+from llmops_lab.flows.export import export
+from llmops_lab.grids.frame import columns
+
+
+class Tables(ABC):
+    """Lines a cell and a (prompt, model), as DataFrames, figures and files."""
+
+    @property
+    @abstractmethod
+    def state(self) -> str:
+        """How the grid stands or ended."""
+
+    @property
+    @abstractmethod
+    def run_id(self) -> str | None:
+        """The id of its MLflow run."""
+
+    @property
+    @abstractmethod
+    def judges(self) -> list[dict[str, Any]]:
+        """Name, plugin, direction and bounds of each scorer."""
+
+    @abstractmethod
+    def records(self) -> list[dict[str, Any]]:
+        """One dict a cell, in plan order."""
+
+    @abstractmethod
+    def _lines(self) -> list[dict[str, Any]]:
+        """One dict a (prompt, model)."""
+
+    @abstractmethod
+    def _story(self) -> str:
+        """How it ended, in a line."""
+
+    @property
+    def scorers(self) -> list[str]:
+        """The names of the score columns."""
+        return [str(each["name"]) for each in self.judges]
+
+    def frame(self) -> Any:
+        """A DataFrame with one line a cell."""
+        import pandas
+
+        return pandas.DataFrame(self.records(), columns=columns(self.scorers))
+
+    def summary(self) -> Any:
+        """A DataFrame with one line a (prompt, model)."""
+        import pandas
+
+        return pandas.DataFrame(self._lines())
+
+    def export(self, path: str | Path) -> Path:
+        """Write the cells to a .csv, .tsv, .json, .jsonl or .parquet file; in the first two no text is run as a formula."""
+        return export(self.records(), path)
+
+    def plot(self, scorer: str | None = None, *, kind: str = "scores") -> Any:
+        """A plotly figure, one mark a (prompt, model): ``scores`` with intervals, ``cost`` against quality with the frontier, ``latency``.
+
+        ``scorer``: the first, if none is named. Raises BadInput or UnknownName.
+        """
+        if kind == "latency":
+            return plots.latency(self.records())
+        if not self.scorers:
+            raise BadInput("there is nothing to plot: this grid has no scorer. Try plot(kind='latency').")
+        name = scorer or self.scorers[0]
+        if name not in self.scorers:
+            raise UnknownName("score column", name, self.scorers)
+        higher = next(each["higher_is_better"] for each in self.judges if each["name"] == name)
+        if kind == "cost":
+            return plots.frontier(self._lines(), name, higher_is_better=higher is not False)
+        if kind != "scores":
+            raise UnknownName("kind of plot", kind, ("scores", "cost", "latency"))
+        return plots.scores(self._lines(), name)
+
+    def __repr__(self) -> str:
+        shown = [_shown(line, self.scorers) for line in self._lines()]
+        head = list(dict.fromkeys(name for line in shown for name in line))
+        widths = [max(len(name), *(len(line.get(name, "")) for line in shown)) for name in head]
+        table = [head, *([line.get(name, "") for name in head] for line in shown)]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in table]
+        return "\n".join([*lines, self._story()])
+
+    def _repr_html_(self) -> str:
+        shown = [_shown(line, self.scorers) for line in self._lines()]
+        head = list(dict.fromkeys(name for line in shown for name in line))
+        titles = "".join(f"<th>{html.escape(name)}</th>" for name in head)
+        body = "".join("<tr>" + "".join(f"<td>{html.escape(line.get(name, ''))}</td>" for name in head) + "</tr>" for line in shown)
+        return f"<table><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table><p>{html.escape(self._story())}</p>"
+
+
+def _shown(line: dict[str, Any], scorers: list[str]) -> dict[str, str]:
+    shown = {name: _plain(line[name]) for name in ("prompt", "model", "n", "n_ok", "n_failed")}
+    shown |= {name: str(line[name]) for name in ("n_cancelled", "n_skipped", "n_truncated") if line[name]}
+    for name in scorers:
+        value = line[name]
+        shown[name] = "-" if value is None else f"{value:.3f} [{line[f'{name}_low']:.3f}, {line[f'{name}_high']:.3f}]"
+        if line[f"{name}_n"] < line["n"]:
+            shown[name] += f" ({line[f'{name}_n']} scored)"
+    shown["cost_usd"] = "-" if line["cost_usd"] is None else money(line["cost_usd"]).lstrip("$")
+    shown["latency_p50"] = "-" if line["latency_p50"] is None else f"{line['latency_p50']:.3f}"
+    return shown
+
+
+def _plain(value: Any) -> str:
+    # A label can come out of a file: control characters would reach the terminal.
+    return "".join(letter if letter.isprintable() else "?" for letter in str(value))
