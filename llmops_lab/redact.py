@@ -38,11 +38,13 @@ _SHAPES = (
     r"(?<=://)[^\s/:@]+:[^\s/@]+(?=@)",
 )
 _SHAPE = re.compile("|".join(f"(?<![A-Za-z0-9]){shape}" if shape[0] != "(" or shape.startswith("(?:AKIA") else shape for shape in _SHAPES))
-# One of these stands in every string of a known shape; looking for them first keeps ordinary text cheap.
-_NEEDLES = (
-    *("sk-", "hf_", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "gsk_", "xai-", "pplx-", "nvapi-", "r8_", "tgp_v1_"),
-    *("AIza", "ya29.", "AKIA", "ASIA", "xox", "lsv2_", "dapi", "eyJ", "earer ", "://"),
-)
+# One of these stands in every string of a known shape; looking for them first keeps ordinary text cheap, and looking for
+# the character that many of them share keeps it cheaper.
+_NEEDLES = {
+    "_": ("hf_", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "gsk_", "r8_", "tgp_v1_", "lsv2_"),
+    "-": ("sk-", "glpat-", "xai-", "pplx-", "nvapi-", "xox"),
+    "": ("AIza", "ya29.", "AKIA", "ASIA", "dapi", "eyJ", "earer ", "://"),
+}
 MASK = "[redacted]"
 _MIN_SECRET_LENGTH = 8  # shorter values ("1", "true") would eat ordinary text
 
@@ -87,7 +89,7 @@ class Redactor:
         for pattern in (self._environment, self._extra):
             if pattern is not None:
                 text = pattern.sub(MASK, text)
-        if any(needle in text for needle in _NEEDLES):
+        if _may_hold_a_key(text):
             text = _SHAPE.sub(MASK, text)
         return text
 
@@ -100,6 +102,15 @@ class Redactor:
         if isinstance(value, list | tuple):
             return type(value)(self.tree(item) for item in value)
         return value
+
+
+def _may_hold_a_key(text: str) -> bool:
+    for shared, needles in _NEEDLES.items():
+        if shared in text:
+            for needle in needles:  # a plain loop: it runs for every text of every cell
+                if needle in text:
+                    return True
+    return False
 
 
 def redact(text: str) -> str:

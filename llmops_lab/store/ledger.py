@@ -187,10 +187,12 @@ class Ledger:
         sql = f"SELECT key, kind, owner FROM claims WHERE key IN ({marks})"  # noqa: S608
         open_claims: dict[str, int] = {}
         live: set[str] = set()
-        for key, kind, owner in self.select(sql, keys):
+        claims = self.select(sql, keys)
+        # Of a process on another host nobody knows whether it lives. To be asked again may be to be paid twice, so it is named.
+        running = {owner for owner in {row[2] for row in claims} if owner != self.owner and is_here(owner) and is_alive(owner)}
+        for key, kind, owner in claims:
             open_claims[key] = open_claims.get(key, 0) + (1 if kind == "claim" else -1)
-            # Of a process on another host nobody knows whether it lives. To be asked again may be to be paid twice, so it is named.
-            if kind == "claim" and owner != self.owner and is_here(owner) and is_alive(owner):
+            if kind == "claim" and owner in running:
                 live.add(key)
         if not open_claims:
             return {}
