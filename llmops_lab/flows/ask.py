@@ -27,6 +27,8 @@ from llmops_lab.grids.plan import Plan, Target, Variant
 from llmops_lab.grids.rows import Rows
 from llmops_lab.grids.run import GridRun
 from llmops_lab.models._ask import Asker, Pool, open_model
+from llmops_lab.models._warm import leave, warm
+from llmops_lab.prompts.diff import title
 from llmops_lab.prompts.template import Prompt
 from llmops_lab.records import Estimate, Message, ModelSpec, Outcome, Request, Usage
 from llmops_lab.redact import Redactor
@@ -114,10 +116,10 @@ class Asking:
     def __init__(self, question: Question, settings: Settings) -> None:
         self.question, self.settings, self.redact = question, settings, Redactor()
         self.id = uuid.uuid4().hex
-        self.provider = open_model(question.model.spec, settings)
+        self.provider = warm(open_model(question.model.spec, settings))
         prompt = question.prompt
         prompt = prompt.with_embed(embedder(settings)) if prompt.needs_embedder else prompt
-        variant = Variant(prompt.name or "prompt", self._render_with(prompt), prompt.params, prompt.schema)
+        variant = Variant(title(prompt), self._render_with(prompt), prompt.params, prompt.schema)
         params = {**question.model.params, **question.params}
         target = Target(question.model.name, f"ask {self.id} {self.provider.identity}", params)
         rows = Rows([question.values], [f"ask-{self.id}"], NAME, "")
@@ -161,7 +163,7 @@ class Asking:
         try:
             await run.go({})
         finally:
-            await self.provider.close()
+            await leave(self.provider)
 
     def _wait(self, run: GridRun, future: Future[None], inbox: _Inbox, progress: Callable[[Partial], None] | None) -> None:
         try:
@@ -278,6 +280,7 @@ class _Listening:
     """What the grid's loop sees of an asker: it hands on every piece of text and keeps every outcome, in the order of the calls."""
 
     silent = False
+    in_flight = 0
 
     def __init__(self, asker: Asker, inbox: _Inbox, *, stream: bool) -> None:
         self._asker, self._inbox, self._stream = asker, inbox, stream

@@ -163,7 +163,7 @@ class PromptMagics(Magics):
             turns = sum(message.role == "assistant" for message in self.threads[options.thread])
             notes.append(f"thread {options.thread}, turn {turns}")
         if saved is not None:
-            notes.append(f"saved as {title(saved.prompt)}" if saved.new else f"{title(saved.prompt)} has this text already")
+            notes.append("saved as a new version" if saved.new else "saved before: same text, same version")
             change = diff(saved.before, saved.prompt) if saved.new and saved.before else None
         elif asked[0].latest is not None:
             notes.append(f"differs from {title(asked[0].latest)}")

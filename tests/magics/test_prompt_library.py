@@ -21,11 +21,11 @@ def save(kernel, name, *texts):
 
 def test_saving_says_which_version_it_is_and_what_changed(kernel, name):
     first, second, same = save(kernel, name, "Sort this ticket: {{ 1 }}", "Route this ticket: {{ 1 }}", "Sort this ticket: {{ 1 }}")
-    assert f"{name}/1 · saved as {name}/1]" in first.text
-    assert f"{name}/2 · saved as {name}/2]" in second.text
+    assert f"{name}/1 · saved as a new version]" in first.text
+    assert f"{name}/2 · saved as a new version]" in second.text
     assert "[-Sort-]{+Route+} this ticket" in second.text
     assert "<del " in second.html and "<details open>" in second.html
-    assert f"{name}/1 has this text already" in same.text
+    assert f"{name}/1 · saved before: same text, same version]" in same.text
 
 
 def test_a_text_that_differs_from_the_library_says_so_and_one_that_is_in_it_names_its_version(kernel, name):
