@@ -127,6 +127,18 @@ class TestPairing:
         assert lab.compare(one, two).delta == 1.0 and lab.compare("one", "two").n_pairs == 2
 
 
+    def test_what_a_scorer_leaves_out_is_counted_and_said(self):
+        def broken(reply, row):
+            raise ValueError("boom")
+
+        def some(reply, row):
+            return True if row["id"] == "0" else None
+
+        grid = ask(prompts={"p": "yes"}, rows=ROWS[:4], scorers=[broken, some])
+        assert "broken left 4 unscored (ValueError: boom); some left 3 unscored" in repr(grid)
+        assert list(grid.frame()["broken_error"]) == ["ValueError: boom"] * 4
+
+
 class TestDecidedStop:
     def test_it_ends_early_says_what_that_saved_and_gives_the_verdict_that_it_stopped_on(self):
         grid = ask(rows=ROWS * 1 + [{**row, "id": f"{row['id']}b"} for row in ROWS], stop="decided", concurrency=2,

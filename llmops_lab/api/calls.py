@@ -143,7 +143,7 @@ def _planned(*, prompts: Any, rows: Any, models: Any, scorers: Sequence[Any], ex
         stream=bool(how["stream"]),
         reuse=bool(how["reuse"]),
         stop=_stop(how["stop"], judges, len(loaded) * len(specs)),
-        name=how["name"] or "grid",
+        name=_name(how["name"]),
         track=track,
     )
     return LiveGrid(ask, settings)
@@ -264,6 +264,12 @@ def _above(name: str, value: Any, least: float) -> float:
             f"{name} must be a number above 0, not {value!r}." if least else f"{name} must be a number, 0 or more, not {value!r}."
         )
     return value
+
+
+def _name(name: Any) -> str:
+    if name is not None and (not isinstance(name, str) or not name.strip()):
+        raise BadInput(f"a grid's name is a text, not {name!r}.")
+    return name or "grid"
 
 
 def _whole(name: str, value: Any, least: int) -> int:

@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from llmops_lab.api.progress import View, money, view_for
-from llmops_lab.api.tables import Tables
+from llmops_lab.api.tables import Tables, unscored
 from llmops_lab.errors import BadInput
 from llmops_lab.flows.grid import LiveGrid
 from llmops_lab.flows.tables import cell_table, summary_table
@@ -112,8 +112,9 @@ class Grid(Tables):
 
     def resume(self) -> Grid:
         """Ask again for every cell that has no good reply, and wait."""
-        self.wait()
-        return self.start().wait()
+        if self.state == "running":
+            self.wait()
+        return self.start().wait()  # whatever the last pass ended with: a full disk may have room by now
 
     def records(self) -> list[dict[str, Any]]:
         """One dict a cell, in plan order."""
@@ -123,13 +124,15 @@ class Grid(Tables):
         return summary_table(self._ledger, self.grid_id, self.records())
 
     def _story(self) -> str:
-        lines, state = self._lines(), self.state
+        cells, state = self.records(), self.state
+        lines = summary_table(self._ledger, self.grid_id, cells)
         total, ok, failed = (sum(line[name] for line in lines) for name in ("n", "n_ok", "n_failed"))
         parts = [f"{state}: {ok:,} of {total:,} cells have a reply"]
         if state in _OPEN:
             parts[0] = f"{state}: the grid {_OPEN[state]}; {ok:,} of {total:,} cells have a reply"
         if failed:
             parts.append(f"{failed:,} failed")
+        parts += unscored(cells, self.scorers)
         if state == "decided":
             parts.append(f"{total - ok - failed:,} calls were not needed: the first scorer's comparison was decided before")
         if self._runs:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from llmops_lab.api.tables import Tables
+from llmops_lab.api.tables import Tables, unscored
 from llmops_lab.grids.frame import summarise
 from llmops_lab.settings import Settings
 from llmops_lab.track.runs import load_cells
@@ -48,7 +48,8 @@ class LoggedGrid(Tables):
     def _story(self) -> str:
         lines = self._lines()
         total, ok = (sum(line[name] for line in lines) for name in ("n", "n_ok"))
-        return f"{self.state}: {ok:,} of {total:,} cells have a reply; read from MLflow run {self.run_id}"
+        story = f"{self.state}: {ok:,} of {total:,} cells have a reply; read from MLflow run {self.run_id}"
+        return "; ".join([story, *unscored(self.records(), self.scorers)])
 
 
 def _missing(value: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
@@ -105,12 +106,27 @@ def _shown(line: dict[str, Any], scorers: list[str]) -> dict[str, str]:
     shown |= {name: str(line[name]) for name in ("n_cancelled", "n_skipped", "n_truncated") if line[name]}
     for name in scorers:
         value = line[name]
-        shown[name] = "-" if value is None else f"{value:.3f} [{line[f'{name}_low']:.3f}, {line[f'{name}_high']:.3f}]"
+        shown[name] = "-" if value is None else f"{value:.3f} [{_bound(line[f'{name}_low'])}, {_bound(line[f'{name}_high'])}]"
         if line[f"{name}_n"] < line["n"]:
             shown[name] += f" ({line[f'{name}_n']} scored)"
     shown["cost_usd"] = "-" if line["cost_usd"] is None else money(line["cost_usd"]).lstrip("$")
     shown["latency_p50"] = "-" if line["latency_p50"] is None else f"{line['latency_p50']:.3f}"
     return shown
+
+
+def _bound(value: float) -> str:
+    return f"{value:.3f}" if math.isfinite(value) else "?"  # one value, or one row with repeats, says nothing about its spread
+
+
+def unscored(cells: list[dict[str, Any]], scorers: list[str]) -> list[str]:
+    """For each scorer that left cells with a reply without a score: how many, and what it said of one of them."""
+    told = []
+    for name in scorers:
+        left = [cell for cell in cells if cell["status"] == "ok" and cell[name] is None]
+        if left:
+            reason = next((cell[f"{name}_error"] for cell in left if cell[f"{name}_error"]), "")
+            told.append(f"{name} left {len(left):,} unscored{f' ({_plain(reason)[:120]})' if reason else ''}")
+    return told
 
 
 def _plain(value: Any) -> str:

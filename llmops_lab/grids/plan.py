@@ -141,7 +141,8 @@ class Plan:
         try:
             messages = variant.render(row)
         except LabError as error:
-            problems.setdefault(f"prompt {variant.label!r}: {error}", []).append(row_id)
+            text = str(error)
+            problems.setdefault(text if repr(variant.label) in text else f"prompt {variant.label!r}: {text}", []).append(row_id)
             return b""
         text = json.dumps([[message.role, message.content] for message in messages], sort_keys=True)
         self.input_characters[index] += len(text)
