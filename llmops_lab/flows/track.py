@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from llmops_lab.errors import BadInput, StoreError
 from llmops_lab.flows.export import export
 from llmops_lab.flows.tables import cell_table, summary_table
 from llmops_lab.records import Request
@@ -48,9 +49,13 @@ def _entry(ledger: Ledger, settings: Settings, record: dict[str, Any]) -> dict[s
     cells = cell_table(ledger, grid, record["state"])
     summary = summary_table(ledger, grid, cells)
     folder = home_dir(settings) / "outbox"
-    folder.mkdir(exist_ok=True)
     path = folder / f"{grid}-{uuid.uuid4().hex[:8]}.parquet"
-    export(cells, path)
+    try:
+        folder.mkdir(exist_ok=True)
+        export(cells, path)
+    except (BadInput, OSError) as error:
+        message = f"the grid is in the ledger, but its table for MLflow is not written: {error} Run the same again: no call is repeated."
+        raise StoreError(message, str(path)) from error
     return {
         "grid": grid,
         "name": record["name"],
