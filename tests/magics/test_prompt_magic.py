@@ -44,8 +44,8 @@ def test_the_answer_comes_first_and_then_one_line_about_it(kernel):
     assert f'<pre style="white-space:pre-wrap;overflow-wrap:anywhere;margin:0 0 .4em 0">{text}</pre>' in ran.html
 
 
-def test_a_price_that_nobody_knows_is_not_zero(kernel):
-    assert "cost unknown" in kernel.run("%%prompt --model echo --out a\nhi").text
+def test_a_price_that_nobody_knows_is_not_zero(kernel, server):
+    assert "cost unknown" in kernel.run(f"%%prompt --model {ask(server)} --out a\nhi").text
     assert kernel.value("a.cost_usd") is None
 
 
