@@ -8,6 +8,7 @@ import pytest
 
 import llmops_lab as lab
 from llmops_lab import settings
+from llmops_lab.api import care
 from llmops_lab.errors import BadInput, LabError, StoreError, UnknownName
 from llmops_lab.flows.forget import forget_row
 from llmops_lab.store.ledger import open_ledger
@@ -182,6 +183,19 @@ def test_killed_between_the_tables_and_the_ledger_the_same_again_finishes_it(hom
     assert holding(home, "row-of-Maria")
     forget_row(settings.load(), "row-of-Maria")
     assert holding(home, PLANTED, "row-of-Maria") == []
+
+
+def test_the_house_is_kept_by_four_functions(home, tmp_path):
+    ask(name="first")
+    copy = care.backup(str(tmp_path / "copy.db"))
+    assert copy.is_file() and care.check().calls == 12
+    assert care.forget_row("row-of-Maria").forgotten.replies == 2 and care.check().calls == 10
+    assert care.prune(days=30) == 0 and care.prune(days=1e-9) == 10
+    assert care.check().sound and open_ledger(settings.load()).grids() == []
+    for log in home.glob("lab.db-*"):
+        log.unlink()
+    copy.replace(home / "lab.db")
+    assert set(lab.load("first").frame()["status"]) == {"ok"} and care.check().calls == 12
 
 
 def test_forgotten_in_postgresql_as_well(home, postgres, monkeypatch):
