@@ -19,7 +19,8 @@ from llmops_lab.grids.plan import Plan, Target, Variant
 from llmops_lab.grids.rows import Rows
 from llmops_lab.grids.run import GridRun
 from llmops_lab.models._ask import Asker, Budget, Pool, open_model
-from llmops_lab.models._provider import Provider
+from llmops_lab.models._provider import Provider, in_flight
+from llmops_lab.models._warm import leave, warm
 from llmops_lab.prompts.patterns import majority
 from llmops_lab.prompts.template import Prompt
 from llmops_lab.records import Estimate, ModelSpec, Outcome, Request, Usage
@@ -60,7 +61,8 @@ class LiveGrid:
     def __init__(self, ask: GridAsk, settings: Settings) -> None:
         self.ask, self.settings, self.grid = ask, settings, uuid.uuid4().hex
         self.ledger: Ledger = open_ledger(settings)
-        self.providers: list[Provider] = [open_model(spec.spec, settings) for spec in ask.models]
+        opened = {spec: warm(open_model(spec, settings)) for spec in dict.fromkeys(each.spec for each in ask.models)}
+        self.providers: list[Provider] = [opened[each.spec] for each in ask.models]
         if ask.budget is not None:
             _need_prices(ask.models, self.providers)
         self.redact = redact = Redactor()
@@ -123,8 +125,7 @@ class LiveGrid:
         try:
             await run.go(reused)
         finally:
-            for provider in self.providers:
-                await provider.close()
+            await leave(*dict.fromkeys(self.providers))
         if run.problem is not None:
             return None
         return await asyncio.get_running_loop().run_in_executor(None, self._end, run.state)
@@ -148,7 +149,8 @@ class LiveGrid:
         pools: dict[str, Pool] = {}
         budget = Budget(self.ask.budget) if self.ask.budget is not None else None
         for provider in self.providers:
-            pools.setdefault(provider.pool, Pool(self.ask.concurrency, self.settings.limits.get(provider.pool)))
+            places = max(self.ask.concurrency, in_flight(provider))
+            pools.setdefault(provider.pool, Pool(places, self.settings.limits.get(provider.pool)))
         options = {"timeout": self.ask.timeout, "retries": self.ask.retries, "budget": budget, "stream": self.ask.stream}
         return [_GroupAsk(Asker(each, pools[each.pool], **options)) for each in self.providers]  # type: ignore[arg-type]
 
@@ -182,6 +184,10 @@ class _GroupAsk:
     @property
     def silent(self) -> bool:
         return self._asker.pool.silent
+
+    @property
+    def in_flight(self) -> int:
+        return in_flight(self._asker.provider)
 
     async def ask(self, request: Request, *, on_retry: Callable[[ProviderFault], None] | None = None) -> Outcome:
         return await self._asker.ask(request, on_retry=on_retry)

@@ -41,6 +41,11 @@ class Ask(Protocol):
         """Nothing has ever come back from that provider."""
         ...
 
+    @property
+    def in_flight(self) -> int:
+        """Calls that it wants at once, for full batches; 0 where the grid's own number is right."""
+        ...
+
     async def ask(self, request: Request, *, on_retry: Callable[[ProviderFault], None] | None = None) -> Outcome:
         """The outcome of one question."""
         ...
@@ -138,7 +143,7 @@ class GridRun:
     async def _run_group(self, models: Sequence[int]) -> None:
         """One provider's cells, with its own workers, so that a slow provider holds up no other."""
         todo = deque(self._open_cells(models))
-        count = min(self._concurrency, len(todo))
+        count = min(max(self._concurrency, *(self._asks[model].in_flight for model in models)), len(todo))
         window = _Window(self, todo, size=max(1, 2 * count))
         workers = [asyncio.ensure_future(self._work(window)) for _ in range(count)]
         self._tasks.update(workers)
@@ -271,6 +276,7 @@ class _Window:
         while True:
             if self._todo and len(self._ready) <= self._size // 2 and self._claiming is None:
                 self._claiming = asyncio.ensure_future(self._claim())
+                self._claiming.add_done_callback(lambda claim: claim.cancelled() or claim.exception())  # told also when nobody waits
             if self._ready:
                 return self._ready.popleft()
             if self._claiming is None:

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 PARAMS = ("temperature", "max_tokens", "top_p", "seed", "stop", "logprobs")
 MAX_TOKENS = 256
+BATCH = 32
+IN_FLIGHT = 2 * BATCH
+"""So many requests a local provider wants at once: a full batch waits while the one before it runs."""
 _LINGER_S = 0.002  # lets requests that were sent together arrive together
 
 
@@ -172,7 +175,7 @@ class Batcher:
     The engine is opened in the worker thread by the first request and dropped by ``close``.
     """
 
-    def __init__(self, model: str, open_engine: Callable[[], Engine], *, most: int = 32, room: int = 65_536) -> None:
+    def __init__(self, model: str, open_engine: Callable[[], Engine], *, most: int = BATCH, room: int = 65_536) -> None:
         self._model, self._open, self._most, self._room = model, open_engine, most, room
         self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None

@@ -50,3 +50,8 @@ class Provider(Protocol):
     async def close(self) -> None:
         """Give back connections and threads."""
         ...
+
+
+def in_flight(provider: Provider) -> int:
+    """Calls that a provider wants at once, whatever the grid's own number is: one that computes in batches may say so. Else 0."""
+    return int(getattr(provider, "in_flight", 0))

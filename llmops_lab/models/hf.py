@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from llmops_lab.errors import BadInput, MissingExtra, ProviderFault
-from llmops_lab.models._batch import Batcher, Draft, Job, chat_of, digest_of
+from llmops_lab.models._batch import IN_FLIGHT, Batcher, Draft, Job, chat_of, digest_of
 from llmops_lab.models._prices import price_of
 from llmops_lab.models._provider import Price
 from llmops_lab.records import Reply, Request
@@ -52,6 +52,7 @@ class Hf:
     """
 
     local = True
+    in_flight = IN_FLIGHT
 
     def __init__(self, target: str, place: Place, price: Price | None) -> None:
         self.pool = f"hf:{target}"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmops_lab.errors import BadInput
-from llmops_lab.models._batch import Batcher, Draft, Job, chat_of, digest_of
+from llmops_lab.models._batch import IN_FLIGHT, Batcher, Draft, Job, chat_of, digest_of
 from llmops_lab.models._prices import price_of
 from llmops_lab.models._provider import Price
 from llmops_lab.records import Reply, Request
@@ -36,6 +36,7 @@ class Tiny:
 
     pool = "tiny"
     local = True
+    in_flight = IN_FLIGHT
 
     def __init__(self, price: Price) -> None:
         self.identity = f"tiny:{digest_of(FOLDER / name for name in _FILES)}"

@@ -34,6 +34,6 @@ def test_only_the_text_of_parts_comes_back():
 
 def test_it_is_one_model_and_local():
     provider = echo.connect("", settings=Settings())
-    assert (provider.identity, provider.pool, provider.local, provider.price) == ("echo", "echo", True, None)
+    assert (provider.identity, provider.pool, provider.local) == ("echo", "echo", True)
     with pytest.raises(BadInput, match="echo"):
         echo.connect("loud", settings=Settings())

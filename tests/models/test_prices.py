@@ -11,10 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import llmops_lab
+from llmops_lab import plugins
 from llmops_lab.errors import BadInput
 from llmops_lab.models import _prices, echo, openai
 from llmops_lab.models._prices import price_of
 from llmops_lab.models._provider import Price
+from llmops_lab.models.tiny import FOLDER
 from llmops_lab.records import Usage
 from llmops_lab.settings import Settings
 
@@ -113,6 +115,22 @@ def test_a_provider_carries_its_price():
     settings = Settings(prices={"echo": {"input": 1, "output": 1}, "openai:m": {"gpu_hour": 2}})
     assert echo.connect("", settings=settings).price.input == pytest.approx(1e-6)
     assert openai.connect("m@http://127.0.0.1:8000/v1", settings=settings).price.gpu_hour == 2
+
+
+def test_a_fixture_that_computes_in_this_process_costs_nothing_and_a_local_model_is_unknown():
+    for name, target, costs in (("echo", "", 0.0), ("tiny", "", 0.0), ("hf", str(FOLDER), None)):
+        found = plugins.find("models", name).connect(target, settings=Settings()).price
+        assert (found.cost(Usage(5, 5), 1.0) if found else None) == costs, name
+
+
+def test_a_budget_is_taken_where_calls_are_free_and_refused_where_their_price_is_unknown(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LLMOPS_LAB_HOME", str(tmp_path / "home"))
+    asked = {"prompts": {"plain": "{{ text }}"}, "rows": [{"text": "one"}, {"text": "two"}], "track": False, "budget": 0.01}
+    grid = llmops_lab.grid(models=["echo", "tiny"], **asked)
+    assert (grid.state, grid.calls, grid.spent) == ("done", 4, 0.0)
+    with pytest.raises(BadInput, match="price"):
+        llmops_lab.grid(models=[f"hf:{FOLDER}"], **asked)
 
 
 def test_the_lists_are_read_without_importing_their_packages():
