@@ -61,7 +61,7 @@ class Answer:
         messages = tuple(dataclasses.replace(message, content=redact.tree(message.content)) for message in asked.request.messages)
         return cls(
             reply.text, reply.usage, reply.cost_usd, reply.latency_s, reply.ttft_s, reply.finish_reason, asked.run_id, asked.trace_id,
-            PromptRef(prompt.name, prompt.version, prompt.sha256), messages, asked.model.name, reply.tool_calls,
+            PromptRef(prompt.name, prompt.version, prompt.sha256), messages, redact(asked.model.name), reply.tool_calls,
         )  # fmt: skip
 
     @property

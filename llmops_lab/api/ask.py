@@ -14,6 +14,7 @@ from llmops_lab.flows.ask import ask as _ask
 from llmops_lab.prompts.files import load_prompt
 from llmops_lab.prompts.template import Prompt
 from llmops_lab.records import ModelSpec
+from llmops_lab.redact import redact
 
 
 def ask(
@@ -75,7 +76,7 @@ def fault_of(asked: Sequence[Asked]) -> ProviderFault:
     first = failed[0]
     tried = f" after {first.tries} tries" if first.tries > 1 else ""
     share = f"{len(failed)} of {len(asked)} calls failed; the first: " if len(asked) > 1 else ""
-    message = f"{share}{asked[0].model.name}: {first.error}{tried}: {first.message}"
+    message = redact(f"{share}{asked[0].model.name}: {first.error}{tried}: {first.message}")
     return ProviderFault(first.error, message, answered=any(each.answered for each in failed))
 
 

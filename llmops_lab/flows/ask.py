@@ -38,6 +38,8 @@ from llmops_lab.track import outbox, traces
 
 NAME = "asks"
 DEFAULT_PARAMS = {"temperature": 0, "max_tokens": 256}
+WRITING = "writing the trace"
+"""What a question does when its reply is on record and only MLflow is still to be told."""
 _BEAT = 0.1  # seconds between two looks at what has come: at most ten reports a second
 _CHARACTERS_PER_TOKEN = 4
 
@@ -95,7 +97,7 @@ def ask(question: Question, settings: Settings, *, progress: Callable[[Partial],
     if not question.track:
         return asked
     if progress is not None:
-        progress(Partial(tuple(each.outcome.reply.text if each.outcome.reply else "" for each in asked), "writing the trace"))
+        progress(Partial(tuple(each.outcome.reply.text if each.outcome.reply else "" for each in asked), WRITING))
     return asking.tell(asked, started)
 
 
@@ -315,7 +317,7 @@ class _Session:
         plan = asking.plan
         with self._lock:
             first, self._next = self._next, self._next + len(plan)
-        prompt, model = plan.variants[0].label, plan.targets[0].label
+        prompt, model = plan.variants[0].label, asking.redact(plan.targets[0].label)  # an address may hold a password
         cells = [CellRow(first + cell, plan.key(cell), prompt, model, plan.rows.ids[0], cell) for cell in range(len(plan))]
         ledger.begin(self.grid, NAME, _DESCRIPTION, cells)
         return len(plan)

@@ -12,6 +12,7 @@ from IPython.core.magic import Magics, cell_magic, magics_class, needs_local_sco
 from llmops_lab.api.options import Options, pair, text_pair, whole
 from llmops_lab.errors import BadInput, Cancelled
 from llmops_lab.magics._parse import assignment, is_live, variable
+from llmops_lab.redact import redact
 
 if TYPE_CHECKING:
     import argparse
@@ -105,7 +106,7 @@ class PromptMagics(Magics):
         from llmops_lab.magics import _show
 
         request, guess = estimate(question, settings.load())
-        _show.show(_show.dry_run(request, guess, question.model.name))
+        _show.show(_show.dry_run(request, guess, redact(question.model.name)))
 
     def _save(self, prompt: Prompt) -> Saved:
         from llmops_lab import settings
@@ -132,10 +133,7 @@ class PromptMagics(Magics):
         try:
             asked = ask(question, settings.load(), progress=progress)
         except KeyboardInterrupt:
-            screen.stopped(seen[0] if seen else None, "stopped; the call may have been paid for")
-            raise Cancelled(
-                f"stopped. The call to {question.model.name} was in flight, so it may have been paid for; the ledger says so."
-            ) from None
+            raise _stopped(screen, seen[0] if seen else None, question.model.name) from None
         found = [Answer.of(each) for each in asked if each.outcome.reply is not None]
         if found:
             self._keep(options, asked, found)
@@ -169,6 +167,16 @@ class PromptMagics(Magics):
             notes.append(f"differs from {title(asked[0].latest)}")
             change = diff(asked[0].latest, asked[0].prompt)
         screen.final(_show.answers(found, notes, change, unfold=saved is not None), _show.about(found))
+
+
+def _stopped(screen: Screen, seen: Partial | None, model: str) -> Cancelled:
+    from llmops_lab.flows.ask import WRITING
+
+    if seen is not None and seen.doing == WRITING:
+        screen.stopped(seen, "stopped after the answer was recorded")
+        return Cancelled("stopped while the trace was written. The answer is on record: lab.load('asks').frame() has it.")
+    screen.stopped(seen, "stopped; the call may have been paid for")
+    return Cancelled(f"stopped. The call to {redact(model)} was in flight, so it may have been paid for; the ledger says so.")
 
 
 def _prompt(options: argparse.Namespace, cell: str) -> tuple[Prompt, bool]:

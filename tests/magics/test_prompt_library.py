@@ -1,7 +1,9 @@
 """``%prompt`` and ``%%prompt --save`` in a real kernel: versions, differences, aliases; loading and unloading; MLflow away."""
 
+import http.server
 import json
 import socket
+import threading
 import time
 import uuid
 
@@ -187,3 +189,51 @@ def test_what_waited_is_delivered_once_mlflow_is_back(away, tmp_path):
     away.run("import mlflow\nstates = [mlflow.get_trace(each.trace_id).info.state.value for each in (a, b)]")
     assert away.value("states") == ["OK", "OK"]
     assert away.value("b.run_id is not None")
+
+
+class Silent(http.server.BaseHTTPRequestHandler):
+    """Says that it is well, and answers nothing else."""
+
+    def do_GET(self):
+        if not self.path.endswith("/health"):
+            time.sleep(15)
+        self.send_response(200)
+        self.end_headers()
+
+    do_POST = do_GET
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def silent(tmp_path):
+    """A kernel whose tracking server is there and silent."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Silent)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    made = Kernel(tmp_path, MLFLOW_TRACKING_URI=f"http://127.0.0.1:{server.server_port}").start()
+    yield made
+    made.stop()
+    server.shutdown()
+
+
+def test_a_silent_mlflow_holds_nobody_up_and_an_interrupt_then_loses_nothing(silent):
+    ran = silent.run("%%prompt --model echo --out a\nfirst")
+    assert "not in MLflow yet" in ran.text
+    stop = threading.Event()
+
+    def seen(kind, content):
+        if "[writing the trace]" in content.get("data", {}).get("text/plain", "") and not stop.is_set():
+            stop.set()
+            silent.manager.interrupt_kernel()
+
+    ran = silent.run("%%prompt --model echo --out b\nsecond", on_message=seen)
+    name, (line,) = ran.error
+    assert (name, "on record" in line) == ("Cancelled", True)
+    assert ran.outputs[0]["data"]["text/plain"].startswith("second\n")
+    assert "paid" not in str(ran.outputs)
+    silent.run("import llmops_lab as lab\nasks = lab.load('asks')")
+    assert silent.value("[each['text'] for each in asks.records()]") == ["first", "second"]
+    assert silent.value("asks.maybe_paid_twice") == []
+    assert [payload["output"] for _, payload in pending(silent)] == ["first", "second"]
