@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # Two threads are slower than one for the embedded model, and several processes share the machine while tests run.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test lab check bench faults docs reference
+.PHONY: help demo test lab check bench faults docs notebooks reference
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*##/make \1:/p' Makefile
@@ -37,6 +37,9 @@ faults: .venv/.all  ## the fault tests at full count
 
 docs: .venv/.all  ## build the documentation into site/
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+notebooks: .venv/.all  ## run the notebooks and store what they show
+	@$(BIN)/python tools/notebooks.py
 
 reference: .venv/.all  ## write docs/reference anew from the code
 	@$(BIN)/python tools/reference.py
