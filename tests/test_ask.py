@@ -191,3 +191,10 @@ def test_the_trace_is_linked_to_the_version_that_has_this_text():
     other = lab.ask(lab.Prompt("Tell {{ x }}", name="say"), "echo", x="it")
     assert other.prompt.version is None
     assert "mlflow.linkedPrompts" not in mlflow.get_trace(other.trace_id).info.tags
+
+
+def test_a_reply_that_no_text_column_can_hold_is_in_the_table_all_the_same():
+    text = "half a pair \ud83d and \x00"
+    assert lab.ask("{{ text }}", "echo", text=text, track=False).text == text
+    assert lab.load("asks").records()[0]["text"] == text
+    assert lab.load("asks").frame()["text"].tolist() == ["half a pair \\ud83d and \x00"]

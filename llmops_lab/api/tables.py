@@ -11,7 +11,7 @@ from typing import Any
 from llmops_lab.api import plots
 from llmops_lab.api.progress import money
 from llmops_lab.errors import BadInput, UnknownName
-from llmops_lab.flows.export import export
+from llmops_lab.flows.export import export, storable
 from llmops_lab.grids.frame import columns
 
 
@@ -54,7 +54,11 @@ class Tables(ABC):
         """A DataFrame with one line a cell."""
         import pandas
 
-        return pandas.DataFrame(self.records(), columns=columns(self.scorers))
+        lines, names = self.records(), columns(self.scorers)
+        try:
+            return pandas.DataFrame(lines, columns=names)
+        except UnicodeEncodeError:  # a lone surrogate, which a text column cannot hold: shown as its escape, as in a file
+            return pandas.DataFrame([{name: storable(value) for name, value in line.items()} for line in lines], columns=names)
 
     def summary(self) -> Any:
         """A DataFrame with one line a (prompt, model)."""

@@ -54,7 +54,7 @@ def _separated(mark: str) -> Callable[[Cells, Path], None]:
 def _inert(value: Any) -> Any:
     if not isinstance(value, str):
         return value
-    text = _storable(value).replace("\0", "\\x00")
+    text = storable(value).replace("\0", "\\x00")
     return f"'{text}" if text.lstrip(" ").startswith(_FORMULA) else text
 
 
@@ -69,7 +69,7 @@ def _lines(cells: Cells, path: Path) -> None:
 def _parquet(cells: Cells, path: Path) -> None:
     import pandas
 
-    table = {name: [_storable(cell[name]) for cell in cells] for name in (cells[0] if cells else ())}
+    table = {name: [storable(cell[name]) for cell in cells] for name in (cells[0] if cells else ())}
     for name, values in table.items():
         kinds = {type(value) for value in values if value is not None}
         if bool in kinds and len(kinds) > 1:  # a scorer that says True here and 0.5 there
@@ -77,7 +77,8 @@ def _parquet(cells: Cells, path: Path) -> None:
     pandas.DataFrame(table).to_parquet(path)
 
 
-def _storable(value: Any) -> Any:
+def storable(value: Any) -> Any:
+    """A text with its lone surrogates as escapes; anything else as it is."""
     return value.encode("utf-8", "backslashreplace").decode("utf-8") if isinstance(value, str) else value
 
 
