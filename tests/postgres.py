@@ -28,6 +28,7 @@ class PostgresServer:
         self._as = _account()
         self._folder = Path(tempfile.mkdtemp(prefix="llmops-pg-", dir="/tmp"))  # pytest's own folders are closed to other accounts
         self.port = _free_port()
+        self._databases = []
         try:
             if self._as:
                 shutil.chown(self._folder, self._as["user"], self._as["group"])
@@ -52,7 +53,16 @@ class PostgresServer:
         name = f"lab_{secrets.token_hex(4)}"
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name}")
+        self._databases.append(name)
         return self.url(name)
+
+    def drop_databases(self):
+        """Whoever still has a connection loses it."""
+        import psycopg
+
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            while self._databases:
+                connection.execute(f"DROP DATABASE {self._databases.pop()} WITH (FORCE)")
 
     def stop(self):
         """At once, without waiting for anybody: as a crash of its process does."""

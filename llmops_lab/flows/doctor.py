@@ -17,6 +17,7 @@ from llmops_lab.errors import LabError
 from llmops_lab.redact import redact
 from llmops_lab.settings import Settings
 from llmops_lab.store import care
+from llmops_lab.store._dialect import shown
 from llmops_lab.store.ledger import open_ledger
 from llmops_lab.track import connect
 
@@ -49,7 +50,8 @@ def examine() -> list[Finding]:
 def setting_lines(settings: Settings, origins: dict[str, str]) -> list[tuple[str, str, str]]:
     """``(name, value, where it comes from)`` of every setting; passwords are hidden."""
     own = {"tracking_uri": "default"} if connect.is_own(settings.tracking_uri) else {}
-    return [(name, _shown(getattr(settings, name)), origin) for name, origin in {**origins, **own}.items()]
+    values = {name: getattr(settings, name) for name in origins} | {"ledger": shown(settings.ledger)}
+    return [(name, _shown(values[name]), origin) for name, origin in {**origins, **own}.items()]
 
 
 def standing(settings: Settings) -> dict[str, str]:

@@ -65,6 +65,15 @@ def dialect_for(url_or_path: str, *, mounts: str | None = None) -> Dialect:
     )
 
 
+def shown(url_or_path: str) -> str:
+    """What a person may see of the setting ``ledger``: never a password, not even of a URL that is wrong."""
+    scheme, mark, _ = url_or_path.partition("://")
+    try:
+        return f"{scheme}://{dialect_for(url_or_path).place}" if mark else url_or_path
+    except BadInput:
+        return f"{scheme}://..."
+
+
 def trouble(place: str, what: str, error: Exception) -> StoreError:
     """The StoreError for a driver's error: ``what`` (read, written, opened) could not be done, and what to do about it."""
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -202,7 +211,7 @@ def _postgres_place(url: str) -> tuple[str, str]:
     host, port, name = parts.get("host", "localhost"), parts.get("port", ""), parts.get("dbname", parts.get("user", ""))
     if "@" in host + name or (not port.replace(",", "").isdigit() and port):
         raise BadInput(
-            "the ledger's URL cannot be read. Write postgresql://user:password@host:5432/name, with every special character "
+            "the ledger's URL cannot be read. After postgresql:// comes user:password@host:5432/name, with every special character "
             "of the password percent-encoded (urllib.parse.quote does it)."
         )
     return f"{host}{':' + port if port else ''}/{name}", parts.get("password", "")

@@ -17,13 +17,20 @@ DEAD = f"{socket.gethostname()}:999999999:1"
 
 
 @pytest.fixture(scope="session")
-def postgres():
+def postgres_server():
     try:
         server = PostgresServer().__enter__()
     except Unavailable as reason:
         pytest.skip(str(reason))
     yield server
     server.__exit__()
+
+
+@pytest.fixture
+def postgres(postgres_server):
+    """The server; the databases that a test makes are dropped after it."""
+    yield postgres_server
+    postgres_server.drop_databases()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

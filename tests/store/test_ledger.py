@@ -1,6 +1,7 @@
 """What the ledger promises, through its public methods, on both databases."""
 
 import asyncio
+import os
 import socket
 import subprocess
 import sys
@@ -130,7 +131,7 @@ def test_a_process_that_was_killed_but_not_yet_looked_after_is_gone(place, opene
     assert ledger.grid("g")["state"] == "running"
     assert ledger.settle_doubts("g", ["a"]) == []
     child.kill()  # and nobody waits for it: it stays as a zombie
-    child.stdout.read()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
     assert ledger.grid("g")["state"] == "interrupted"
     assert ledger.settle_doubts("g", ["a"]) == ["a"]
     child.wait()

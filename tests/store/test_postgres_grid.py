@@ -95,6 +95,22 @@ def test_a_server_that_goes_away_in_the_middle_ends_the_grid_with_its_name_and_i
     assert sent_twice <= 4 and len(again.maybe_paid_twice) >= sent_twice
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql:///x?host=127.0.0.1&port=1&user=u&password=hunter2hunter2",
+        "postgresql://u:hun/hunter2hunter2@127.0.0.1:1/db",
+        "postgresql://u:hunter2hunter2@127.0.0.1:1/db",
+    ],
+)
+def test_doctor_shows_no_password_of_any_url(home, monkeypatch, capsys, url):
+    monkeypatch.setenv("LLMOPS_LAB_LEDGER", url)
+    cli.main(["doctor"])
+    said = capsys.readouterr()
+    assert "hunter2" not in said.out + said.err
+    assert "ledger = 'postgresql://" in said.out
+
+
 def test_the_command_line_says_what_is_wrong_without_the_password(home, monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("LLMOPS_LAB_LEDGER", "postgresql://lab:hunter2hunter2@127.0.0.1:1/lab")
     (tmp_path / "p.toml").write_text('[plain]\ntemplate = "{{ question }}"\n')
