@@ -45,6 +45,8 @@ def pages() -> dict[str, str]:
         "models.md": models,
         "settings.md": settings_page,
         "errors.md": errors_page,
+        "command-line.md": command_line,
+        "magics.md": magics,
     }
     return {name: HEAD + make().rstrip() + "\n" for name, make in makers.items()}
 
@@ -124,6 +126,62 @@ def errors_page() -> str:
         if inspect.isclass(cls) and issubclass(cls, errors.LabError):
             parts += ["", *_entry(name, cls)]
     return "\n".join(parts)
+
+
+def command_line() -> str:
+    from llmops_lab import cli
+
+    top = cli.parser()
+    codes = "[exit code](errors.md#exit-codes)"
+    parts = ["# Command line\n", f"`llmops-lab COMMAND`: every command ends with an {codes} that can be believed.\n"]
+    return "\n".join([*parts, *itertools.chain.from_iterable(_command(name, each, 2) for name, each in _inner(top).items())])
+
+
+def magics() -> str:
+    from llmops_lab.magics import grid, lab, library, prompt
+
+    parts = ["# Magics\n", "`%load_ext llmops_lab` adds them. `-h` and `--help` work on each; so does TAB for options and names.\n"]
+    for parser in (prompt.parser(), library.parser(), grid.parser("%%grid"), grid.parser("%grid"), lab.parser()):
+        parts += _command("", parser, 2)
+    return "\n".join(parts)
+
+
+def _command(about: str, parser: argparse.ArgumentParser, level: int) -> Iterator[str]:
+    """A heading, what it does, its arguments as a table, its examples; then the same of each command below it."""
+    yield f"{'#' * level} {parser.prog}\n"
+    if text := about or parser.description:
+        yield f"{_sentence(text)}\n"
+    inner = _inner(parser)
+    rows = [_argument(action) for action in parser._actions if not isinstance(action, argparse._SubParsersAction | argparse._HelpAction)]
+    if rows:
+        yield "\n".join(["| argument | |", "|---|---|", *rows]) + "\n"
+    if parser.epilog:
+        yield textwrap.indent(parser.epilog.strip(), "    ") + "\n"
+    for name, each in inner.items():
+        yield from _command(name, each, level + 1)
+
+
+def _inner(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """What a command is for -> its parser."""
+    found: dict[str, argparse.ArgumentParser] = {}
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            helps = {choice.dest: choice.help or "" for choice in action._choices_actions}
+            found |= {(helps[name] % {"prog": parser.prog}): each for name, each in action.choices.items()}
+    return found
+
+
+def _argument(action: argparse.Action) -> str:
+    values = "{" + ",".join(map(str, action.choices)) + "}" if action.choices else ""
+    name = " ".join(filter(None, [*action.option_strings, "" if action.nargs == 0 else str(action.metavar or values or action.dest)]))
+    name = f"[{name}]" if action.nargs == "?" else name
+    text = (action.help or "") % {"prog": "", "default": action.default}
+    return f"| `{_cell(name)}` | {_cell(text)}{' (required)' if action.required and action.option_strings else ''} |"
+
+
+def _sentence(text: str) -> str:
+    text = text.strip()
+    return text[0].upper() + text[1:] + ("" if text.endswith((".", ":")) else ".")
 
 
 def _entry(name: str, thing: Any) -> Iterator[str]:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import argparse
 
 _TABLE = re.compile(r"\s*(#.*\n\s*)*\[[^\[\]\n]+\]\s*(#.*)?(\n|$)")
-_ABOUT = """\
-Ask every model every prompt about every row, and score the replies. The cell's text is the prompts: either TOML, a table for each prompt,
+_ABOUT = "Ask every model every prompt about every row, and score the replies."
+_BODY = """ The cell's text is the prompts: either TOML, a table for each prompt,
 or the text of one prompt, in which {{ name }} is a column of the rows. Lines that begin with --- part several prompts: --- NAME."""
 _EXAMPLES = """\
 examples:
@@ -37,7 +37,8 @@ Interrupt the kernel to cancel; what is done is kept, and g.resume() goes on.
 
 def parser(magic: str = "%%grid") -> Options:
     """The options of ``%%grid``, and of ``%grid`` which takes its prompts from a file."""
-    options = Options(prog=magic, usage="%(prog)s [VAR <<] [options]", description=_ABOUT, epilog=_EXAMPLES)
+    about = _ABOUT if magic == "%grid" else _ABOUT + _BODY
+    options = Options(prog=magic, usage="%(prog)s [VAR <<] [options]", description=about, epilog=_EXAMPLES)
     if magic == "%grid":
         options.add_argument("--prompts", required=True, metavar="FILE.toml", help="a .toml file, prompts:/NAME@ALIAS, or a variable")
     else:
