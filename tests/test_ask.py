@@ -198,3 +198,15 @@ def test_a_reply_that_no_text_column_can_hold_is_in_the_table_all_the_same():
     assert lab.ask("{{ text }}", "echo", text=text, track=False).text == text
     assert lab.load("asks").records()[0]["text"] == text
     assert lab.load("asks").frame()["text"].tolist() == ["half a pair \\ud83d and \x00"]
+
+
+def test_the_cost_is_of_all_tries(server):
+    settings.configure(prices={"openai:m": {"input": 1e6, "output": 1e6}})
+    server.script("null_content")
+    try:
+        answer = lab.ask("two words", f"openai:m@{server.url}", track=False)
+    finally:
+        settings.configure(prices=None)
+    assert (answer.tries, answer.usage.input_tokens, answer.usage.output_tokens) == (2, 2, 2)
+    assert answer.cost_usd == 4 + 2  # the try without content was billed for its two input tokens
+    assert "2 tries" in repr(answer)

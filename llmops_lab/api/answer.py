@@ -33,9 +33,9 @@ class PromptRef(NamedTuple):
 class Answer:
     """A model's answer. ``print`` and ``{{ answer }}`` in a further prompt give its text.
 
-    ``cost_usd`` is None when no price is known, ``ttft_s`` when the reply was not streamed; times in seconds. ``finish_reason`` "length"
-    means cut by the token limit. ``messages`` are those that were sent, secrets redacted. ``trace_id`` and ``run_id`` are MLflow's;
-    ``run_id`` is None as long as MLflow has not taken the trace, which then waits in the outbox.
+    ``cost_usd`` is of all ``tries`` and None when no price is known; ``ttft_s`` is None when the reply was not streamed; times in seconds.
+    ``finish_reason`` "length" means cut by the token limit. ``messages`` are those that were sent, secrets redacted. ``trace_id`` and
+    ``run_id`` are MLflow's; ``run_id`` is None as long as MLflow has not taken the trace, which then waits in the outbox.
     """
 
     text: str
@@ -50,6 +50,7 @@ class Answer:
     messages: tuple[Message, ...]
     model: str
     tool_calls: tuple[dict[str, Any], ...] = ()
+    tries: int = 1
 
     @classmethod
     def of(cls, asked: Asked) -> Answer:
@@ -60,8 +61,9 @@ class Answer:
         redact = Redactor()
         messages = tuple(dataclasses.replace(message, content=redact.tree(message.content)) for message in asked.request.messages)
         return cls(
-            reply.text, reply.usage, reply.cost_usd, reply.latency_s, reply.ttft_s, reply.finish_reason, asked.run_id, asked.trace_id,
+            reply.text, reply.usage, asked.cost_usd, reply.latency_s, reply.ttft_s, reply.finish_reason, asked.run_id, asked.trace_id,
             PromptRef(prompt.name, prompt.version, prompt.sha256), messages, redact(asked.model.name), reply.tool_calls,
+            asked.outcome.tries,
         )  # fmt: skip
 
     @property
@@ -74,6 +76,7 @@ class Answer:
             f"{self.latency_s:.2f} s",
             "" if self.ttft_s is None else f"first token {self.ttft_s:.2f} s",
             money(self.cost_usd),
+            f"{self.tries} tries" if self.tries > 1 else "",
             named(self.prompt),
             "" if self.run_id else "not in MLflow yet, kept in the outbox" if self.trace_id else "not tracked",
         ]

@@ -83,6 +83,14 @@ class Asked:
     run_id: str | None = None
     latest: Prompt | None = None
 
+    @property
+    def cost_usd(self) -> float | None:
+        """What all tries cost, those that gave no usable reply too; None when it is not known."""
+        reply, billed = self.outcome.reply, self.outcome.cost_usd
+        if reply is None or reply.cost_usd is None:
+            return None if reply else billed
+        return reply.cost_usd + (billed or 0.0)
+
 
 def ask(question: Question, settings: Settings, *, progress: Callable[[Partial], None] | None = None) -> list[Asked]:
     """Ask, record, tell MLflow. One ``Asked`` for each repeat, failed ones too.
@@ -240,7 +248,7 @@ class Asking:
             "finish_reason": reply.finish_reason if reply else None,
             "model": asked.model.spec,
             "usage": dataclasses.asdict(reply.usage if reply else outcome.usage),
-            "cost_usd": reply.cost_usd if reply else outcome.cost_usd,
+            "cost_usd": asked.cost_usd,
             "ttft_s": reply.ttft_s if reply else None,
             "status": "ok" if reply else "failed",
             "error": outcome.error,

@@ -237,3 +237,8 @@ def test_a_silent_mlflow_holds_nobody_up_and_an_interrupt_then_loses_nothing(sil
     assert silent.value("[each['text'] for each in asks.records()]") == ["first", "second"]
     assert silent.value("asks.maybe_paid_twice") == []
     assert [payload["output"] for _, payload in pending(silent)] == ["first", "second"]
+
+
+def test_a_dry_run_saves_nothing(kernel, name):
+    assert "nothing was sent" in kernel.run(f"%%prompt {name} --save --dry-run\nhello").text
+    assert kernel.run(f"%prompt list {name}").error[0] == "UnknownName"
