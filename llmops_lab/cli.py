@@ -133,7 +133,7 @@ def _demo(_: argparse.Namespace) -> int:
     _say(repr(grid), *report.where_lines(grid, track=True))
     verdict = calls.compare(grid, a="plain", b="labels", scorer="exact")
     print(f"verdict: {sentence(verdict)}")
-    return report.exit_code(grid)
+    return report.exit_code(grid, report.tally(grid))
 
 
 _ARGUMENTS = frozenset({"prompt", "model", "params", "values", "stream", "progress", "track"})
@@ -189,11 +189,11 @@ def _grid(options: argparse.Namespace) -> int:
     grid = calls.grid(**wanted)
     if target is not None:
         _write(target, _json(grid.records()))
-    track = not options.no_track
-    _say(repr(grid), *report.failure_lines(grid), *report.where_lines(grid, track=track), *report.verdict_lines(grid))
-    if todo := report.advice(grid, again="the same command"):
+    cells, track = report.tally(grid), not options.no_track
+    _say(repr(grid), *report.failure_lines(grid, cells), *report.where_lines(grid, track=track), *report.verdict_lines(grid))
+    if todo := report.advice(grid, cells, again="the same command"):
         _note(todo)
-    return report.exit_code(grid)
+    return report.exit_code(grid, cells)
 
 
 def _prompt_source(text: str) -> Any:

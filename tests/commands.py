@@ -42,11 +42,11 @@ class Place:
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "LLMOPS_LAB_", "OPENAI_"))}
         return {**clean, "LLMOPS_LAB_HOME": str(self.home), "OMP_NUM_THREADS": "1", **more}
 
-    def start(self, *words, **more):
+    def start(self, *words, stderr=subprocess.PIPE, **more):
         """The running process."""
         command = [sys.executable, "-m", "llmops_lab.cli", *map(str, words)]
         pipe = subprocess.PIPE
-        return subprocess.Popen(command, cwd=self.folder, env=self.environment(**more), stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+        return subprocess.Popen(command, cwd=self.folder, env=self.environment(**more), stdin=pipe, stdout=pipe, stderr=stderr, text=True)
 
     def run(self, *words, stdin="", timeout=120, **more):
         """Run a command to its end."""

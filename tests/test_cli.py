@@ -1,6 +1,9 @@
 """``llmops-lab grid``, ``compare`` and ``ask`` as real processes against real servers: what they print, write, send, and how they exit."""
 
+import contextlib
 import json
+import os
+import pty
 import signal
 import time
 
@@ -242,3 +245,23 @@ def test_the_demo_ends_in_a_verdict(place):
     assert done.code == 0, done.err
     assert done.out.splitlines()[-1].startswith("verdict: better: labels beats plain on exact by +")
     assert "small fixture" in done.out and str(place.home) in done.out
+
+
+def test_on_a_terminal_one_line_is_drawn_over_itself(place):
+    ours, theirs = pty.openpty()
+    with ModelServer(latency_ms=50) as server:
+        process = place.start(*grid("--concurrency", "1", prompts="one.toml", model=f"openai:m@{server.url}"), stderr=theirs)
+        os.close(theirs)
+        drawn = b""
+        with contextlib.suppress(OSError):  # Linux's way of saying that the other side is gone
+            while piece := os.read(ours, 4096):
+                drawn += piece
+        process.communicate()
+        os.close(ours)
+    assert process.returncode == 0
+    first, *lines = drawn.decode().split("\r\n")
+    assert first.startswith("estimate: ")
+    bars = [line for line in "".join(lines).split("\r") if line.strip()]
+    assert bars[0].startswith("[....................]   0%  0/12 cells")
+    assert any("s left" in line for line in bars) and bars[-1].startswith("done: 12/12 cells")
+    assert len(lines) == 2  # the bar is one line

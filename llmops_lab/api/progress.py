@@ -104,7 +104,7 @@ def share(progress: Progress) -> float:
 
 def live_text(progress: Progress) -> str:
     """The line of a running grid, bar included, in plain ASCII."""
-    full = round(20 * share(progress))
+    full = int(20 * share(progress))
     parts = [f"[{'#' * full}{'.' * (20 - full)}] {share(progress):4.0%}", _counts(progress)]
     if progress.state != "running":
         parts.append(f"{progress.state}, finishing")
@@ -117,7 +117,8 @@ def live_text(progress: Progress) -> str:
 
 def final_text(progress: Progress) -> str:
     """The line that stays when it has ended."""
-    return f"{progress.state}: {_counts(progress)}, {duration(progress.elapsed_s)}"
+    further = "; the same again goes on from here" if progress.state in ("cancelled", "unreachable") else ""
+    return f"{progress.state}: {_counts(progress)}, {duration(progress.elapsed_s)}{further}"
 
 
 def _counts(progress: Progress) -> str:

@@ -70,8 +70,15 @@ def verdict_lines(grid: Any) -> list[str]:
     return [f"verdict: {sentence(verdict)}" for verdict in verdicts(grid)]
 
 
-def failure_lines(grid: Any) -> list[str]:
+def tally(grid: Any) -> Counter[str]:
+    """Status -> number of cells. The functions below take it, so that a large grid is read once."""
+    return Counter(cell["status"] for cell in grid.records())
+
+
+def failure_lines(grid: Any, cells: Counter[str]) -> list[str]:
     """What failed: each kind with its count and the message of one of them."""
+    if not cells["failed"]:
+        return []
     messages: dict[str, str] = {}
     kinds: Counter[str] = Counter()
     for cell in open_ledger(_settings.load()).cells(grid.grid_id):
@@ -92,9 +99,8 @@ def where_lines(grid: Any, *, track: bool) -> list[str]:
     return [done, f"MLflow run: none yet; it waits in the outbox until {_place(settings)} answers"]
 
 
-def advice(grid: Any, *, again: str) -> str:
+def advice(grid: Any, cells: Counter[str], *, again: str) -> str:
     """How to go on with a grid that is not whole; "" when there is nothing to do. ``again`` says what a person types."""
-    cells = Counter(cell["status"] for cell in grid.records())
     whole = sum(cells.values())
     done = f"{cells['ok']:,} of {whole:,} cells are answered and kept."
     if grid.state == "cancelled":
@@ -108,11 +114,11 @@ def advice(grid: Any, *, again: str) -> str:
     return ""
 
 
-def exit_code(grid: Any) -> int:
+def exit_code(grid: Any, cells: Counter[str]) -> int:
     """The exit code of a grid: 1 for failed cells, 3 for the budget, 4 for no answer at all, 130 for cancelled."""
     if grid.state in _ENDS:
         return int(_ENDS[grid.state])
-    return int(ExitCode.FAILED if any(cell["status"] == "failed" for cell in grid.records()) else ExitCode.DONE)
+    return int(ExitCode.FAILED if cells["failed"] else ExitCode.DONE)
 
 
 def _place(settings: _settings.Settings) -> str:

@@ -81,14 +81,15 @@ class GridMagics(Magics):
         grid = calls.grid(**wanted)
         if name:
             self.shell.user_ns[name] = grid
-        lines = [*report.failure_lines(grid), *report.where_lines(grid, track=not options.no_track), *report.verdict_lines(grid)]
+        cells = report.tally(grid)
+        lines = [*report.failure_lines(grid, cells), *report.where_lines(grid, track=not options.no_track), *report.verdict_lines(grid)]
         _show.show(_result(grid, lines), {"llmops_lab": {"grid": grid.grid_id, "run_id": grid.run_id, "state": grid.state}})
         again = f"{name}.resume(), or this cell again" if name else "run this cell again"
         if grid.state == "cancelled":
-            raise Cancelled(report.advice(grid, again=again))
+            raise Cancelled(report.advice(grid, cells, again=again))
         if grid.state == "unreachable":
-            raise Unreachable(report.advice(grid, again=again))
-        if todo := report.advice(grid, again=again):
+            raise Unreachable(report.advice(grid, cells, again=again))
+        if todo := report.advice(grid, cells, again=again):
             _show.show(_show.said(todo))
 
 

@@ -137,6 +137,27 @@ def test_an_interrupt_cancels_keeps_what_is_done_and_resume_goes_on(kernel, serv
     assert len(server.requests) == asked + 12 - ok
 
 
+def test_the_function_that_is_interrupted_gives_the_handle_and_says_that_it_goes_on(kernel, server):
+    server.latency_s = 0.1
+    model, sent = f"openai:stop2@{server.url}", []
+
+    def once(kind, content):
+        if not sent and str(content.get("data", {}).get("text/plain")).startswith("[#"):
+            sent.append(kernel.manager.interrupt_kernel())
+
+    code = f"h = lab.grid('{{{{ question }}}}', 'r.csv', models='{model}', concurrency=2, track=False)"
+    try:
+        ran = kernel.run(f"import llmops_lab as lab\n{code}", on_message=once)
+    finally:
+        server.latency_s = 0.0
+    assert sent and ran.status == "ok"
+    assert ran.text.startswith("cancelled: ") and ran.text.endswith("the same again goes on from here")
+    assert kernel.value("h.state") == "cancelled"
+    kernel.run(code)
+    assert kernel.value("[h.state, h.calls + h.reused, h.reused > 0]") == ["done", 12, True]
+    assert len(server.requests) == 12
+
+
 def test_silence_is_an_error_of_the_cell(kernel):
     ran = kernel.run(
         f"%%grid s << {grid('--retries 0 --timeout 2', model='openai:m@http://127.0.0.1:9/v1')}\n{{{{ question }}}}", live=False
