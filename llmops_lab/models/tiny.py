@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -59,6 +60,7 @@ class Onnx:
     """
 
     def __init__(self, folder: Path) -> None:
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # onnxruntime's wheel for Linux reports to its maker
         import onnxruntime
         from tokenizers import Tokenizer
 

@@ -2,17 +2,16 @@
 
 Every attempt of any Python code of the process or its children is refused and written down with its stack; where the system lets us
 (``unshare``), the processes also live in a network namespace of their own that has nothing but a loopback device, so native code can
-reach nobody either. At full count strace, where there is one, says whether native code tried.
+reach nobody either, and the kernel's count of packets without a route says whether it tried. (It did: onnxruntime reports to its maker.)
 """
 
-import re
 import shutil
 import subprocess
 import sys
 
 import pytest
 
-from tests.faults.conftest import FULL, environment, full
+from tests.faults.conftest import environment, full
 
 WATCH = """
 import os, socket, sys, traceback
@@ -56,12 +55,31 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
 os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 """
 
+# Packets, connections and look-ups that found no way out of the namespace, whichever code wanted them.
+NO_WAY_OUT = """
+def no_way_out():
+    lines = [line.split() for line in open("/proc/net/snmp") if line.startswith("Ip:")]
+    return int(dict(zip(*lines))["OutNoRoutes"])
+"""
+
+NATIVE = (
+    NO_WAY_OUT
+    + """
+import ctypes
+libc = ctypes.CDLL(None)
+libc.gethostbyname(b"example.org")
+print(no_way_out() > 0)
+"""
+)
+
 START = """
 import llmops_lab as lab
 print("imported")
 """
 
-WORK = """
+WORK = (
+    NO_WAY_OUT
+    + """
 import os, sys
 import llmops_lab as lab
 from llmops_lab import cli
@@ -100,9 +118,13 @@ if "--demo" in sys.argv:
     assert cli.main(["demo"]) == 0
     assert cli.main(["doctor"]) in (0, 1)
 print("all ok")
+if "--alone" in sys.argv:
+    assert no_way_out() == 0, f"native code tried to reach out {no_way_out()} times: find it with strace -f -k -e trace=connect"
 """
+)
 
 
+@pytest.fixture(scope="module")
 def namespace():
     """The command that takes the network away; empty where the system does not let us."""
     try:
@@ -113,7 +135,7 @@ def namespace():
 
 
 @pytest.fixture
-def run(tmp_path):
+def run(tmp_path, namespace):
     (tmp_path / "hook").mkdir()
     (tmp_path / "hook" / "sitecustomize.py").write_text(WATCH)
     (tmp_path / ".env").write_text("FROM_DOTENV=1\nLITELLM_LOG=DEBUG\n")
@@ -122,9 +144,10 @@ def run(tmp_path):
     for name in [name for name in surroundings if name.lower().endswith("_proxy")]:
         del surroundings[name]
 
-    def work(script, *arguments, before=(), seconds=120):
-        command = [*namespace(), "-c", script, *arguments]
-        done = subprocess.run([*before, *command], cwd=tmp_path, env=surroundings, capture_output=True, text=True, timeout=seconds)
+    def work(script, *arguments, seconds=120):
+        done = subprocess.run(
+            [*namespace, "-c", script, *arguments], cwd=tmp_path, env=surroundings, capture_output=True, text=True, timeout=seconds
+        )
         attempts = tmp_path / "attempts.txt"
         assert not attempts.exists(), attempts.read_text()[:6000]
         return done
@@ -142,25 +165,10 @@ def test_the_watch_sees_and_refuses(run, tmp_path):
 
 
 @pytest.mark.timeout(full(240, 600))
-def test_nothing_reaches_out_and_nothing_hangs(run, tmp_path, mlflow_store):
+def test_nothing_reaches_out_and_nothing_hangs(run, tmp_path, mlflow_store, namespace):
     mlflow_store(tmp_path / "home")
     started = run(START, seconds=60)
     assert (started.returncode, started.stdout.split()) == (0, ["imported"]), started.stderr
-    done = run(WORK, *full([], ["--demo"]), seconds=full(200, 500))
+    counted = len(namespace) > 1 and "True" in run(NATIVE).stdout
+    done = run(WORK, *full([], ["--demo"]), *(["--alone"] if counted else []), seconds=full(200, 500))
     assert done.returncode == 0 and done.stdout.rstrip().endswith("all ok"), done.stdout + done.stderr[-6000:]
-
-
-@pytest.mark.skipif(not FULL, reason="at full count only")
-@pytest.mark.skipif(shutil.which("strace") is None, reason="there is no strace here")
-@pytest.mark.timeout(900)
-def test_native_code_does_not_try_either(run, tmp_path, mlflow_store):
-    mlflow_store(tmp_path / "home")
-    trace = tmp_path / "trace.txt"
-    done = run(WORK, before=("strace", "-f", "-qq", "-e", "trace=connect,sendto,sendmsg", "-o", str(trace)), seconds=800)
-    assert done.returncode == 0, done.stderr[-6000:]
-    outside = [
-        line
-        for line in trace.read_text(errors="replace").splitlines()
-        if re.search(r"AF_INET6?,", line) and not re.search(r'inet_addr\("(127\.|0\.0\.0\.0)|"::1"', line)
-    ]
-    assert outside == []
