@@ -79,7 +79,9 @@ def _parquet(cells: Cells, path: Path) -> None:
 
 def storable(value: Any) -> Any:
     """A text with its lone surrogates as escapes; anything else as it is."""
-    return value.encode("utf-8", "backslashreplace").decode("utf-8") if isinstance(value, str) else value
+    if not isinstance(value, str) or value.isascii():
+        return value
+    return value.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 _WRITERS: dict[str, Callable[[Cells, Path], None]] = {

@@ -88,12 +88,10 @@ def _metrics(summary: list[dict[str, Any]], scorers: list[str]) -> Iterator[tupl
 
 def _worth_a_trace(ledger: Ledger, settings: Settings, grid: str) -> Iterator[CellState]:
     """Failed cells, up to a limit, and a sample of the others that is the same every time."""
-    failed = (each for each in ledger.cells(grid) if each.outcome is not None and each.outcome.status == "failed")
-    yield from itertools.islice(failed, MOST_FAILED_TRACES)
+    yield from itertools.islice(ledger.cells(grid, status="failed"), MOST_FAILED_TRACES)
     if settings.trace_sample:
-        for each in ledger.cells(grid):
-            drawn = random.Random(each.row.key).random() < settings.trace_sample  # noqa: S311 - a sample, not a secret
-            if drawn and each.outcome is not None and each.outcome.status == "ok":
+        for each in ledger.cells(grid, status="ok"):
+            if random.Random(each.row.key).random() < settings.trace_sample:  # noqa: S311 - a sample, not a secret
                 yield each
 
 

@@ -41,8 +41,10 @@ def _bill(outcome: Outcome) -> dict[str, Any]:
 def outcome_from(status: Status, body: str) -> Outcome:
     """The outcome that ``outcome_body`` wrote."""
     data = json.loads(body)
-    given, made, cost = data.get("wasted", (None, None, None))
-    wasted: dict[str, Any] = {"usage": Usage(given, made), "cost_usd": cost}
+    wasted: dict[str, Any] = {}
+    if "wasted" in data:
+        given, made, cost = data["wasted"]
+        wasted = {"usage": Usage(given, made), "cost_usd": cost}
     if status != "ok":
         return Outcome(status, None, error=data["error"], message=data["message"], tries=data["tries"], **wasted)
     reply = Reply(

@@ -15,7 +15,7 @@ from typing import Any
 
 from llmops_lab import settings as _settings
 from llmops_lab.errors import StoreError
-from llmops_lab.records import Outcome, Score, Usage, canonical
+from llmops_lab.records import Outcome, Score, Status, Usage, canonical
 from llmops_lab.store._bodies import outcome_body, outcome_from, score_body, score_from
 from llmops_lab.store._dialect import Dialect, dialect_for, trouble
 from llmops_lab.store._owner import is_alive, is_here, this_process
@@ -220,14 +220,14 @@ class Ledger:
                     found[key, mark] = score
         return found
 
-    def cells(self, grid: str) -> Iterator[CellState]:
-        """Every cell of a grid in plan order, with its newest outcome, streamed."""
+    def cells(self, grid: str, *, status: Status | None = None) -> Iterator[CellState]:
+        """Every cell of a grid in plan order, with its newest outcome, streamed; only those with this status where it is given."""
         sql = (
             "SELECT c.cell, c.key, c.prompt, c.model, c.row_id, c.replicate, c.reused, r.status, r.body, r.at FROM cells c "
             "LEFT JOIN replies r ON r.seq = COALESCE((SELECT MAX(o.seq) FROM replies o WHERE o.key = c.key AND o.grid = c.grid), c.reused) "
-            "WHERE c.grid = ? ORDER BY c.cell"
+            "WHERE c.grid = ? AND (? = '' OR r.status = ?) ORDER BY c.cell"
         )
-        for row in self._stream(sql, (grid,)):
+        for row in self._stream(sql, (grid, status or "", status or "")):
             yield CellState(CellRow(*row[:7]), None if row[7] is None else outcome_from(row[7], row[8]), row[9])
 
     def grid_scores(self, grid: str) -> Iterator[tuple[int, str, Score]]:
@@ -355,6 +355,8 @@ def _close_all() -> None:
 def plain(text: str) -> str:
     """A label or row id as its column holds it."""
     # Labels and row ids are TEXT columns: no lone surrogates (SQLite), no NUL (PostgreSQL).
+    if text.isascii() and "\x00" not in text:
+        return text
     return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\x00", "\\x00")
 
 
