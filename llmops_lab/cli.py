@@ -261,22 +261,28 @@ def _doctor(_: argparse.Namespace) -> int:
 
 
 def _say(*lines: str) -> None:
-    from llmops_lab.api.answer import inert
-
     for line in lines:
-        print(inert(line))
+        print(_safe(line))
 
 
 def _note(text: str) -> None:
-    from llmops_lab.api.answer import inert
-
     sys.stdout.flush()
-    print(inert(text), file=sys.stderr)
+    print(_safe(text), file=sys.stderr)
+
+
+def _safe(text: str) -> str:
+    # What a model, a server or a file says can drive no terminal here, and gives away no key into a log.
+    from llmops_lab.api.answer import inert
+    from llmops_lab.redact import redact
+
+    return inert(redact(text))
 
 
 def _json(value: Any) -> str:
     """Strict JSON: what is not a finite number is null."""
-    return json.dumps(_finite(value), indent=1, allow_nan=False)
+    from llmops_lab.redact import redact
+
+    return redact(json.dumps(_finite(value), indent=1, allow_nan=False))
 
 
 def _finite(value: Any) -> Any:

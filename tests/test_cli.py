@@ -10,7 +10,7 @@ import time
 import pytest
 
 from tests.commands import Place
-from tests.servers import ModelServer
+from tests.servers import ModelServer, refuses
 
 ROWS = "id,question,answer\n" + "".join(f"{number},What is {number}?,What is {number}?\n" for number in range(12))
 TOML = '[plain]\ntemplate = "{{ question }}"\n[polite]\ntemplate = "Please: {{ question }}"\n'
@@ -245,6 +245,24 @@ def test_the_demo_ends_in_a_verdict(place):
     assert done.code == 0, done.err
     assert done.out.splitlines()[-1].startswith("verdict: better: labels beats plain on exact by +")
     assert "small fixture" in done.out and str(place.home) in done.out
+
+
+def test_a_key_that_a_server_or_a_word_repeats_is_not_printed(place):
+    secret = "planted-value-98765"
+    place.write("named.toml", f'["{secret}"]\ntemplate = "{{{{ question }}}}"\n')
+    with ModelServer() as server:
+        server.always(refuses(401, f"Incorrect API key provided: {secret}"))
+        model = f"openai:m@{server.url}"
+        for words in (
+            ("ask", "hi", "--model", model, "--no-track"),
+            ("ask", "hi", "--model", secret),
+            grid("--json", "o.json", prompts="named.toml", model=model),
+        ):
+            done = place.run(*words, OPENAI_API_KEY=secret, OPENAI_BASE_URL=server.url)
+            assert done.code in (1, 2) and secret not in done.out + done.err
+            assert "[redacted]" in done.err + done.out
+        assert server.requests[0].headers["Authorization"] == f"Bearer {secret}"
+    assert secret not in (place.folder / "o.json").read_text()
 
 
 def test_on_a_terminal_one_line_is_drawn_over_itself(place):
