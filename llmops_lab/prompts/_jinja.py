@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from datetime import date
 from functools import cache, lru_cache
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from llmops_lab.errors import BadInput
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 
 _MARK = re.compile(r"\{[{%#]")
 _HELPERS = ("range", "dict", "namespace", "cycler", "joiner")
+_PLAIN_HOMES = ("builtins", "datetime", "jinja2")  # top-level modules of the types whose methods a template may call
 _UNDEFINED = re.compile(r"'(\w+)' is undefined")
 
 
@@ -47,6 +50,7 @@ def variables(text: str) -> frozenset[str]:
 def compiled(text: str) -> Callable[[Mapping[str, Any]], str]:
     """The function that fills a template. It raises Gap for a missing value, BadInput for a template that fails otherwise."""
     from jinja2 import TemplateSyntaxError, UndefinedError
+    from jinja2.exceptions import SecurityError
 
     try:
         render = _environment().from_string(text).render
@@ -61,6 +65,11 @@ def compiled(text: str) -> Callable[[Mapping[str, Any]], str]:
             raise Gap(found[1] if found else "", str(error)) from error
         except Gap:
             raise
+        except SecurityError as error:
+            raise BadInput(
+                "a template may read values and call methods of text, numbers, dates, lists and dicts that change nothing. "
+                f"Compute the rest outside and pass it in as a value. In: {text[:120]!r}."
+            ) from error
         except Exception as error:
             raise BadInput(f"the template failed: {type(error).__name__}: {error}") from error
 
@@ -70,12 +79,25 @@ def compiled(text: str) -> Callable[[Mapping[str, Any]], str]:
 @cache
 def _environment() -> SandboxedEnvironment:
     from jinja2 import StrictUndefined
-    from jinja2.sandbox import SandboxedEnvironment
+    from jinja2.runtime import Macro
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    class Sandbox(ImmutableSandboxedEnvironment):
+        def is_safe_callable(self, obj: Any) -> bool:
+            # Methods of plain data and Jinja's own: a saved prompt must not be able to call what an object of the notebook can do.
+            owner = getattr(getattr(obj, "__wrapped__", obj), "__self__", None)  # str.format comes wrapped by the sandbox
+            of_data = owner is not None and not isinstance(owner, ModuleType) and (_home(owner) in _PLAIN_HOMES or isinstance(owner, date))
+            of_jinja = isinstance(obj, Macro) or _home(obj) == "jinja2" or any(obj is self.globals[name] for name in _HELPERS)
+            return super().is_safe_callable(obj) and (of_data or of_jinja)
 
     # Autoescape stays off: prompts are not HTML.
-    environment = SandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True, finalize=shown, cache_size=0)
+    environment = Sandbox(undefined=StrictUndefined, keep_trailing_newline=True, finalize=shown, cache_size=0)
     environment.globals = {name: environment.globals[name] for name in _HELPERS}
     return environment
+
+
+def _home(value: Any) -> str:
+    return type(value).__module__.partition(".")[0]
 
 
 def shown(value: Any) -> Any:

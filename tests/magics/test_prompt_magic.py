@@ -208,11 +208,32 @@ def test_a_variable_that_is_not_there_is_named_with_close_ones(kernel, server):
     assert server.requests == []
 
 
-def test_a_prompt_cannot_call_what_the_notebook_has_imported(kernel, server):
-    kernel.run("import os\ndef secret(): return 'opened'")
-    for text in ("{{ os.getcwd() }}", "{{ secret() }}"):
-        assert kernel.run(f"%%prompt --model {ask(server)}\n{text}").error[0] == "BadInput"
+def test_a_prompt_cannot_call_what_the_notebook_has_imported_or_made(kernel, server):
+    kernel.run("import os, pandas\ndef secret(): return 'opened'\nclass Store:\n    def wipe(self): done.append(1)\n    __call__ = wipe")
+    kernel.run("store, done, frame, box = Store(), [], pandas.DataFrame({'a': [1]}), {'open': open, 'store': Store()}")
+    calls = [
+        "os.getcwd()",
+        "secret()",
+        "store.wipe()",
+        "store()",
+        "frame.to_csv('stolen.csv')",
+        "box.open('/etc/hostname')",
+        "box.store.wipe()",
+    ]
+    for call in [*calls, "done.append(2)", "[store]|map(attribute='wipe')|first()()"]:
+        assert kernel.run(f"%%prompt --model {ask(server)}\n{{{{ {call} }}}}").error[0] == "BadInput", call
     assert server.requests == []
+    assert kernel.value("done") == []
+
+
+def test_a_prompt_may_call_methods_of_plain_data(kernel, server):
+    kernel.run(
+        "import datetime, pandas\nword, day, stamp = 'ab', datetime.date(2020, 1, 2), pandas.Timestamp('2021-03-04')\nbox = {'k': [1]}"
+    )
+    text = "{{ word.upper() }} {{ '{}!'.format(word) }} {{ day.isoformat() }} {{ stamp.strftime('%Y') }} "
+    text += "{% for k, v in box.items() %}{{ k }}{{ v }}{% endfor %}"
+    kernel.run(f"%%prompt --model {ask(server)}\n{text}")
+    assert server.count("AB ab! 2020-01-02 2021 k[1]") == 1
 
 
 def test_params_go_to_the_model_as_numbers(kernel, server):
