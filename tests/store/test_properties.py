@@ -151,7 +151,7 @@ class History(RuleBasedStateMachine):
 
 def test_any_history_is_told_as_it_was(place):
     History.place = place
-    examples = (40 if place.endswith(".db") else 6) * (10 if os.environ.get("LLMOPS_LAB_FULL", "") not in ("", "0") else 1)
+    examples = (25 if place.endswith(".db") else 5) * (10 if os.environ.get("LLMOPS_LAB_FULL", "") not in ("", "0") else 1)
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large]
     wanted = settings(max_examples=examples, stateful_step_count=15, deadline=None, suppress_health_check=checks, database=None)
     run_state_machine_as_test(History, settings=wanted)
