@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
-from llmops_lab.errors import BadInput
+from llmops_lab.errors import BadInput, UnknownName
 
 
 class Options(argparse.ArgumentParser):
@@ -173,9 +173,13 @@ def _scorer(text: str, variables: Mapping[str, Any], bind: Callable[..., Any]) -
     for item in rest:
         key, value = pair(item)
         options[key] = value
-    own = variables.get(name)
-    if callable(own) and name not in _built_in():
-        return bind(own, **options)
+    known = _built_in()
+    if name not in known and variables:
+        functions = {key: value for key, value in variables.items() if callable(value) and not key.startswith("_")}
+        if name not in functions:
+            own = [key for key, value in functions.items() if getattr(value, "__module__", "") == "__main__"]
+            raise UnknownName("scorer, and no function of this notebook,", name, [*known, *own])
+        return bind(functions[name], **options)
     return bind(name, **options)
 
 

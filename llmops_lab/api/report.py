@@ -67,7 +67,11 @@ def verdict_lines(grid: Any) -> list[str]:
     """The verdicts as sentences; none while a grid was stopped half-way by a person, an outage or an error."""
     if grid.state in ("cancelled", "unreachable", "failed", "interrupted", "running"):
         return []
-    return [f"verdict: {sentence(verdict)}" for verdict in verdicts(grid)]
+    found = verdicts(grid)
+    models = {cell["model"] for cell in grid.records()} if found else set()
+    prompts = {found[0].a, *(verdict.b for verdict in found)} if found else set()
+    mean = f" (each row is the mean over {len(models)} models)" if len(models) > 1 and not prompts <= models else ""
+    return [f"verdict: {sentence(verdict)}{mean}" for verdict in found]
 
 
 def tally(grid: Any) -> Counter[str]:

@@ -11,13 +11,14 @@ import pytest
 @pytest.fixture(scope="module", autouse=True)
 def notebook(kernel):
     (kernel.folder / "data.csv").write_text("id,question\n1,a\n")
-    kernel.run(
+    ran = kernel.run(
         "import pandas, llmops_lab as lab\nframe = pandas.DataFrame({'question': ['a'], 'answer': ['b']})\n"
         "def my_score(reply, row):\n    return 1\n"
         "lab.prompts.save('hi {{ x }}', 'triage', alias='production'); lab.prompts.save('ho', 'trivia')\n"
         "lab.grid('{{ question }}', frame, models='openai:seen@http://127.0.0.1:9/v1', retries=0, progress=False)\n"
         "lab.configure(prices={'openai:priced': {'input': 1}})"
     )
+    assert ran.status == "ok", ran.error
 
 
 def complete(kernel, code, at=None):

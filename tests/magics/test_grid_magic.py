@@ -66,6 +66,18 @@ def test_several_models_are_compared_where_there_is_one_prompt(kernel):
     assert "verdict: worse: tiny loses to echo on exact" in shown(ran)[-1]
 
 
+def test_a_verdict_about_prompts_says_that_it_is_a_mean_over_models(kernel):
+    ran = kernel.run(f"%%grid {grid('--model tiny')}\n{TWO}")
+    (verdict,) = [line for line in shown(ran)[-1].splitlines() if line.startswith("verdict: ")]
+    assert "polite" in verdict and verdict.endswith("(each row is the mean over 2 models)")
+
+
+def test_a_scorer_that_is_neither_there_nor_a_function_is_answered_with_both(kernel):
+    kernel.run("def brevity(reply, row):\n    return 1")
+    name, (text,) = kernel.run("%%grid --rows r.csv --model echo --scorer brevty\nhi").error
+    assert name == "UnknownName" and "Did you mean brevity" in text and "exact" in text
+
+
 def test_it_is_logged_and_says_where(kernel):
     ran = kernel.run(f"%%grid g << {grid().replace('--no-track', '')}\n{{{{ question }}}}")
     assert f"MLflow run: {kernel.value('g.run_id')}" in shown(ran)[-1]
@@ -182,7 +194,7 @@ def test_failed_cells_are_told_and_the_grid_is_kept(kernel, server):
         ("%%grid --rows r.csv --model echo", "there is nothing to ask: write the prompts below"),
         ("%%grid --rows farme --model echo\nhi", "--rows farme: there is no variable of that name"),
         ("%%grid --rows r.csv --model ecko\nhi", "Did you mean echo"),
-        ("%%grid --rows r.csv --model echo --scorer exakt\nhi", "no scorer called 'exakt'. Did you mean exact"),
+        ("%%grid --rows r.csv --model echo --scorer exakt\nhi", "called 'exakt'. Did you mean exact"),
         ("%%grid --rows r.csv --model echo\n[a]\ntemplate = {{ x }}", "this cell is malformed"),
         ("%%grid --rows r.csv --model echo\n--- a\nx\n--- a\ny", "two prompts of this cell are called 'a'"),
         ("%%grid --rows r.csv --model echo\n--- a\n--- b\ny", "the prompt 'a' of this cell is empty"),
