@@ -126,7 +126,6 @@ class TestPairing:
             two = ask(prompts={"p": "no"}, rows=ROWS[1:3], models=[f"openai:m@{server.url}"], name="two")
         assert lab.compare(one, two).delta == 1.0 and lab.compare("one", "two").n_pairs == 2
 
-
     def test_what_a_scorer_leaves_out_is_counted_and_said(self):
         def broken(reply, row):
             raise ValueError("boom")
@@ -193,6 +192,20 @@ class TestState:
             assert grid.state == "done" and server.count("yes") + server.count("no") == grid.calls == 120
 
 
+    def test_a_budget_holds_over_a_resume_and_a_larger_one_goes_on(self, configure):
+        with ModelServer() as server:
+            spec = f"openai:m@{server.url}"
+            configure(prices={spec: {"input": 0.0, "output": 1000.0}})
+            asked = {"models": [spec], "rows": ROWS[:20], "params": {"max_tokens": 10}}  # 0.01 USD at most, less in fact
+            grid = ask(**asked, budget=0.02)
+            first = grid.calls
+            grid.resume()
+            assert grid.state == "budget" and 0 < first < 40 and grid.spent <= 0.02
+            assert "larger budget" in repr(grid)
+            more = ask(**asked, budget=5)
+        assert more.state == "done" and more.reused + more.calls == 40 and more.reused >= first
+
+
 class TestEstimate:
     def test_it_counts_what_is_still_to_be_asked_and_sends_nothing(self, configure):
         with ModelServer() as server:
@@ -235,7 +248,6 @@ class TestTrack:
         assert grid.state == "done" and grid.run_id
         for path in home.rglob("*"):
             assert not path.is_file() or b"planted-value-98765" not in path.read_bytes(), path
-
 
     def test_a_run_that_another_machine_logged_is_loaded_from_mlflow_and_compared(self, home, monkeypatch):
         grid = ask(track=True, name="shared", scorers=["exact", "label"])

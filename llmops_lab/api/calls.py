@@ -90,9 +90,9 @@ def grid(
     from llmops_lab.api.grid import Grid
 
     given = dict(locals())
-    live = _planned(**{key: given[key] for key in _ASKED})
+    planned = _planned(**{key: given[key] for key in _ASKED})
     view_for(progress)
-    handle = Grid(live.ledger, live.grid, live.settings, live, progress).start()
+    handle = Grid(planned.ledger, planned.grid, planned, progress).start()
     return handle.wait() if wait else handle
 
 
@@ -101,8 +101,9 @@ def estimate(prompts: Any, rows: Any, **options: Any) -> Estimate:
     unknown = sorted(set(options) - set(_ASKED) - {"progress", "wait"})
     if unknown:
         raise UnknownName("option", unknown[0], _ASKED)
-    expected: Estimate = _planned(**{**_DEFAULTS, **options, "prompts": prompts, "rows": rows}).estimate()
-    return expected
+    from llmops_lab.flows.estimate_grid import estimate_grid
+
+    return estimate_grid(_planned(**{**_DEFAULTS, **options, "prompts": prompts, "rows": rows}))
 
 
 _DEFAULTS: dict[str, Any] = {
@@ -112,7 +113,7 @@ _ASKED = tuple(_DEFAULTS)
 
 
 def _planned(*, prompts: Any, rows: Any, models: Any, scorers: Sequence[Any], expected: str | None, track: bool, **how: Any) -> Any:
-    from llmops_lab.flows.grid import GridAsk, LiveGrid
+    from llmops_lab.flows.plan_grid import GridAsk, plan_grid
     from llmops_lab.grids.rows import read_rows
     from llmops_lab.prompts.files import load_prompts
 
@@ -146,7 +147,7 @@ def _planned(*, prompts: Any, rows: Any, models: Any, scorers: Sequence[Any], ex
         name=_name(how["name"]),
         track=track,
     )
-    return LiveGrid(ask, settings)
+    return plan_grid(ask, settings)
 
 
 def load(run_id: str) -> Any:
@@ -165,7 +166,7 @@ def load(run_id: str) -> Any:
     if record is None:
         known = {name for each in ledger.grids(20) for name in (each["name"], each["run_id"] or each["grid"])}
         raise UnknownName("grid", run_id, known, f"Looked in {ledger.place}.")
-    return Grid(ledger, record["grid"], settings)
+    return Grid(ledger, record["grid"])
 
 
 def compare(

@@ -9,11 +9,12 @@ from typing import Any
 from llmops_lab.api.progress import View, money, view_for
 from llmops_lab.api.tables import Tables, unscored
 from llmops_lab.errors import BadInput
-from llmops_lab.flows.grid import LiveGrid
+from llmops_lab.flows.estimate_grid import estimate_grid
+from llmops_lab.flows.plan_grid import PlannedGrid
+from llmops_lab.flows.run_grid import run_grid
 from llmops_lab.flows.tables import cell_table, summary_table
 from llmops_lab.grids.run import GridRun, Progress
 from llmops_lab.records import Estimate
-from llmops_lab.settings import Settings
 from llmops_lab.store.ledger import Ledger
 
 _OPEN = {
@@ -27,8 +28,9 @@ _OPEN = {
 class Grid(Tables):
     """A grid, running or ended. Its tables come from the ledger, so they show what is on disk and nothing else."""
 
-    def __init__(self, ledger: Ledger, grid: str, settings: Settings, live: LiveGrid | None = None, progress: Any = None) -> None:
-        self._ledger, self._settings, self._live, self._progress = ledger, settings, live, progress
+    def __init__(self, ledger: Ledger, grid: str, planned: PlannedGrid | None = None, progress: Any = None) -> None:
+        """``planned`` None: it is recorded, and can only be read."""
+        self._ledger, self._planned, self._progress = ledger, planned, progress
         self._runs: list[GridRun] = []
         self._future: Future[str | None] | None = None
         self.grid_id = grid
@@ -66,7 +68,7 @@ class Grid(Tables):
     @property
     def estimate(self) -> Estimate | None:
         """Calls, tokens, cost and time as they were expected before the first call; None for a grid that was loaded."""
-        return self._live.estimate() if self._live else None
+        return estimate_grid(self._planned) if self._planned else None
 
     @property
     def judges(self) -> list[dict[str, Any]]:
@@ -81,11 +83,11 @@ class Grid(Tables):
 
     def start(self) -> Grid:
         """Begin (or go on with) the cells that have no good reply yet; returns at once."""
-        if self._live is None:
+        if self._planned is None:
             raise BadInput(
                 "this grid was loaded from the ledger and is read only. Call lab.grid(...) with the same arguments to go on with it."
             )
-        run, self._future = self._live.start()
+        run, self._future = run_grid(self._planned)
         self._runs.append(run)
         return self
 
@@ -140,7 +142,9 @@ class Grid(Tables):
         parts.append(money(self.spent) if self._runs and None not in [line["cost_usd"] for line in lines if line["n_ok"]] else "")
         if self.maybe_paid_twice:
             parts.append(f"{len(self.maybe_paid_twice):,} calls may have been paid twice")
-        if (ok < total and state not in ("decided", "running")) and self._live is not None:
+        if ok < total and state == "budget":
+            parts.append("the same call with a larger budget asks for the rest")
+        elif ok < total and state not in ("decided", "running") and self._planned is not None:
             parts.append("resume() asks for the rest")
         return "; ".join(part for part in parts if part)
 

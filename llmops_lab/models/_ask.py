@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from llmops_lab import plugins
 from llmops_lab.errors import BadInput, ProviderFault
 from llmops_lab.models._prices import price_of
-from llmops_lab.models._provider import Price, Provider
+from llmops_lab.models._provider import Price, Provider, in_flight
 from llmops_lab.records import Outcome, Reply, Request, Usage
 from llmops_lab.settings import Settings
 
@@ -132,6 +132,10 @@ class Budget:
             await self._settled.wait()
         return False
 
+    def reopen(self) -> None:
+        """Let a further pass try again what is left of the cap."""
+        self.stopped = False
+
     def settle(self, reserved: float, cost: float) -> None:
         """Replace a reservation by the real cost."""
         self.reserved = max(0.0, self.reserved - reserved)
@@ -155,6 +159,21 @@ class Asker:
         self.provider, self.pool, self.budget = provider, pool, budget
         self._timeout, self._retries, self._stream = timeout, retries, stream
         self.sent = 0
+
+    @property
+    def group(self) -> str:
+        """Which limits it shares with other models."""
+        return self.provider.pool
+
+    @property
+    def silent(self) -> bool:
+        """Nothing has ever come back from its provider."""
+        return self.pool.silent
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that the provider wants at once, for full batches; 0 where any number is right."""
+        return in_flight(self.provider)
 
     async def ask(
         self, request: Request, *, on_text: Callable[[str], None] | None = None, on_retry: Callable[[ProviderFault], None] | None = None

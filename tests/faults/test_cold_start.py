@@ -18,7 +18,7 @@ ROUNDS = full(3, 20)
 GRID = """
 import sys
 import llmops_lab as lab
-import llmops_lab.api.calls, llmops_lab.api.grid, llmops_lab.flows.grid, llmops_lab.models.echo, llmops_lab.scorers.exact, sqlite3
+import llmops_lab.api.calls, llmops_lab.api.grid, llmops_lab.flows.run_grid, llmops_lab.models.echo, llmops_lab.scorers.exact, sqlite3
 from llmops_lab.store import ledger
 name = sys.argv[1]
 rows = [{"id": f"{name}-{number}", "q": f"{name} {number}"} for number in range(5)]

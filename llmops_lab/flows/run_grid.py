@@ -1,0 +1,88 @@
+"""The main story: the open cells of a planned grid are asked, recorded and scored, and the grid is told to MLflow."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
+from typing import Any
+
+from llmops_lab.flows.plan_grid import PlannedGrid
+from llmops_lab.flows.track import track_grid
+from llmops_lab.grids.decide import StopRule, shuffled_rows
+from llmops_lab.grids.loop import submit
+from llmops_lab.grids.run import GridRun
+from llmops_lab.models._ask import Asker, Pool
+from llmops_lab.models._provider import in_flight
+from llmops_lab.models._warm import leave
+from llmops_lab.store.ledger import CellRow
+
+ROW_ORDER_SEED = 0
+_ALPHA = 0.05
+
+
+def run_grid(planned: PlannedGrid) -> tuple[GridRun, Future[str | None]]:
+    """Begin a pass over all cells that have no good reply. The future gives the MLflow run's id, or None where there is none."""
+    ask, ledger, reused = planned.ask, planned.ledger, planned.recorded()
+    ledger.settle_doubts(planned.grid, planned.plan.keys())
+    cells = _cells(planned, reused) if planned.begun is None else ()
+    ledger.begin(planned.grid, planned.redact(ask.name), planned.redact.tree(_description(planned)), cells)
+    planned.begun = reused if planned.begun is None else planned.begun
+    order = shuffled_rows(len(ask.rows.items), ROW_ORDER_SEED) if ask.stop else None
+    rule = None
+    if order is not None:
+        rule = StopRule(order, len(ask.prompts) * len(ask.models), ask.repeats, _ALPHA, ask.judges[0].bounds or (0.0, 1.0))
+    run = GridRun(
+        planned.plan, _askers(planned), ask.judges, ledger, planned.grid,
+        expected=ask.expected, concurrency=ask.concurrency, order=order, rule=rule, redact=planned.redact.tree,
+    )  # fmt: skip
+    return run, submit(_pass(planned, run, reused))
+
+
+async def _pass(planned: PlannedGrid, run: GridRun, reused: Mapping[int, int]) -> str | None:
+    try:
+        await run.go(reused)
+    finally:
+        await leave(*dict.fromkeys(planned.providers))
+    if run.problem is not None:
+        return None
+    return await asyncio.get_running_loop().run_in_executor(None, _end, planned, run.state)
+
+
+def _end(planned: PlannedGrid, state: str) -> str | None:
+    planned.ledger.end(planned.grid, state)
+    return track_grid(planned.ledger, planned.settings, planned.grid, planned.plan.request) if planned.ask.track else None
+
+
+def _cells(planned: PlannedGrid, reused: Mapping[int, int]) -> Iterator[CellRow]:
+    plan = planned.plan
+    for cell in range(len(plan)):
+        at = plan.place(cell)
+        labels = plan.variants[at.prompt].label, plan.targets[at.model].label
+        yield CellRow(cell, plan.key(cell), *labels, plan.rows.ids[at.row], at.replicate, reused.get(cell))
+
+
+def _askers(planned: PlannedGrid) -> list[Asker]:
+    ask, pools = planned.ask, dict[str, Pool]()
+    if planned.budget is not None:
+        planned.budget.reopen()
+    for provider in planned.providers:
+        places = max(ask.concurrency, in_flight(provider))
+        pools.setdefault(provider.pool, Pool(places, planned.settings.limits.get(provider.pool)))
+    options: dict[str, Any] = {"timeout": ask.timeout, "retries": ask.retries, "budget": planned.budget, "stream": ask.stream}
+    return [Asker(each, pools[each.pool], **options) for each in planned.providers]
+
+
+def _description(planned: PlannedGrid) -> dict[str, Any]:
+    """What the ledger and MLflow keep of how the grid was asked."""
+    ask, rows = planned.ask, planned.ask.rows
+    prompts = [
+        {"label": label, "name": each.name, "version": each.version, "sha256": each.sha256, "template": each.content["template"]}
+        for label, each in ask.prompts.items()
+    ]
+    models = [{"label": each.label, "identity": each.identity, "params": dict(each.params)} for each in planned.plan.targets]
+    dataset = {"source": rows.source, "digest": rows.digest, "rows": len(rows.items), "columns": rows.columns}
+    judges = [{name: getattr(each, name) for name in ("name", "plugin", "higher_is_better", "bounds")} for each in ask.judges]
+    how = {name: getattr(ask, name) for name in ("repeats", "stop", "expected", "budget", "stream", "reuse")}
+    plan = {"prompts": prompts, "models": models, "dataset": dataset, "params": dict(ask.params), "how": how}
+    return {**plan, "scorers": [each.name for each in ask.judges], "judges": judges, "stop": ask.stop}
