@@ -249,6 +249,16 @@ class TestTrack:
         for path in home.rglob("*"):
             assert not path.is_file() or b"planted-value-98765" not in path.read_bytes(), path
 
+    def test_a_table_that_was_deleted_while_it_waited_is_written_anew(self, home, monkeypatch):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+        grid = ask(track=True, name="waits")
+        tables = list((home / "outbox").glob("*.parquet"))
+        assert grid.run_id is None and len(tables) == 1
+        tables[0].unlink()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home}/later.db")
+        ask(track=True, name="brings it along")
+        assert grid.run_id and len(lab.load(grid.run_id).frame()) == 120
+
     def test_a_run_that_another_machine_logged_is_loaded_from_mlflow_and_compared(self, home, monkeypatch):
         grid = ask(track=True, name="shared", scorers=["exact", "label"])
         shared = home.parent / "shared"

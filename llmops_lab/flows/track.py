@@ -6,6 +6,7 @@ import itertools
 import random
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from llmops_lab.errors import BadInput, StoreError
@@ -37,11 +38,22 @@ def track_grid(ledger: Ledger, settings: Settings, grid: str, request: Callable[
 
 def deliver_outbox(ledger: Ledger, settings: Settings) -> dict[str, str]:
     """Try once to send all that waits; returns grid -> MLflow run id of the grids that arrived, which the ledger then knows too."""
-    grids = {ident: payload["grid"] for ident, kind, payload in ledger.outbox_pending() if kind == "grid"}
+    waiting = {ident: payload for ident, kind, payload in ledger.outbox_pending() if kind == "grid"}
+    for payload in waiting.values():
+        _restore_table(ledger, payload["grid"], payload["cells_path"])
+    grids = {ident: payload["grid"] for ident, payload in waiting.items()}
     sent = {grids[ident]: remote for ident, remote, _ in outbox.deliver(ledger, settings) if remote and ident in grids}
     for grid, run_id in sent.items():
         ledger.linked(grid, run_id)
     return sent
+
+
+def _restore_table(ledger: Ledger, grid: str, path: str) -> None:
+    """Write a waiting table anew where its file was deleted: all of it is in the ledger."""
+    record = ledger.grid(grid)
+    if record is not None and not Path(path).is_file():
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        export(cell_table(ledger, grid, record["state"]), path)
 
 
 def _entry(ledger: Ledger, settings: Settings, record: dict[str, Any]) -> dict[str, Any]:
