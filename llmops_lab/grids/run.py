@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from llmops_lab.errors import LabError, ProviderFault, StoreError
 from llmops_lab.grids._scoring import Judge, Scoring
 from llmops_lab.grids.decide import StopRule
+from llmops_lab.grids.loop import quick_handover
 from llmops_lab.grids.plan import Plan
 from llmops_lab.records import Outcome, Request
 from llmops_lab.store._writer import Write
@@ -119,12 +120,13 @@ class GridRun:
         self.loop = asyncio.get_running_loop()
         self._started = time.monotonic()
         self._scoring.start()
+        groups: dict[str, list[int]] = {}
+        for number, ask in enumerate(self._asks):
+            groups.setdefault(ask.group, []).append(number)
         try:
             await self._serve_recorded(reused)
-            groups: dict[str, list[int]] = {}
-            for number, ask in enumerate(self._asks):
-                groups.setdefault(ask.group, []).append(number)
-            await asyncio.gather(*(self._run_group(models) for models in groups.values()))
+            with quick_handover():
+                await asyncio.gather(*(self._run_group(models) for models in groups.values()))
             await self.loop.run_in_executor(None, self._scoring.finish)
         except StoreError as error:
             self._fail(error)
