@@ -8,11 +8,13 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from llmops_lab.flows.ask import Asked
 from llmops_lab.records import Message, Usage
 from llmops_lab.redact import Redactor
+
+if TYPE_CHECKING:
+    from llmops_lab.flows.ask import Asked
 
 SHOWN_CHARACTERS = 50_000
 MUTED = "color:var(--jp-ui-font-color2,#767676);font-size:85%"
@@ -100,7 +102,7 @@ class Answer:
         return "\n".join([self.shown, *([f"[{self.warning}]"] if self.warning else []), f"[{' · '.join(map(inert, self.footer))}]"])
 
     def _repr_html_(self) -> str:
-        return f"<div>{pre(self.shown)}{note(self.footer, self.warning)}</div>"
+        return literal(pre(self.shown) + note(self.footer, self.warning))
 
 
 def named(prompt: PromptRef) -> str:
@@ -134,10 +136,15 @@ def pre(text: str) -> str:
     return f'<pre style="{_PRE}">{html.escape(text)}</pre>'
 
 
+def literal(page: str) -> str:
+    """A piece of HTML in which JupyterLab typesets no formula: a sum is written with a dollar sign, and so is what a model makes up."""
+    return f'<div class="mathjax_ignore">{page}</div>'
+
+
 def note(parts: Sequence[str], warning: str = "") -> str:
     """The muted line under an answer as HTML, with a warning in front where there is one."""
-    mark = f'<span style="{WARNING}">{html.escape(warning)}</span> · ' if warning else ""
-    return f'<div style="{MUTED}">{mark}{html.escape(inert(" · ".join(parts)))}</div>'
+    mark = [f'<span style="{WARNING}">{html.escape(warning)}</span>'] if warning else []
+    return f'<div style="{MUTED}">{" · ".join([*mark, *(html.escape(inert(part)) for part in parts)])}</div>'
 
 
 def metadata(answer: Answer) -> Mapping[str, Any]:

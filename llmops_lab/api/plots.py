@@ -6,6 +6,7 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from llmops_lab.api.answer import inert
 from llmops_lab.errors import BadInput
 
 Lines = Sequence[Mapping[str, Any]]
@@ -32,7 +33,7 @@ def scores(lines: Lines, scorer: str) -> Any:
         customdata=[[line[f"{scorer}_n"], line["n"]] for line in drawn],
         hovertemplate="%{y}: %{x:.3f}<br>%{customdata[0]} of %{customdata[1]} cells scored<extra></extra>",
     )
-    title = _title(f"{html.escape(scorer)}, mean with 95 % interval", lines, drawn, "without a score")
+    title = _title(f"{_text(scorer)}, mean with 95 % interval", lines, drawn, "without a score")
     axis = {"autorange": "reversed", "automargin": True}
     return figures.Figure([dots], {**_PLAIN, "title": title, "yaxis": axis, "height": _height(len(drawn))})
 
@@ -63,11 +64,11 @@ def frontier(lines: Lines, scorer: str, *, higher_is_better: bool) -> Any:
         line={"dash": "dot"},
         hoverinfo="skip",
     )
-    title = _title(f"cost against {html.escape(scorer)}, and the frontier", lines, drawn, "without a known cost or a score")
+    title = _title(f"cost against {_text(scorer)}, and the frontier", lines, drawn, "without a known cost or a score")
     room = 1.15 * max(cost for cost, _ in points) or 1.0
     axes = {
         "xaxis": {"title": {"text": "USD for 1,000 replies"}, "range": [-0.15 * room, room]},
-        "yaxis": {"title": {"text": html.escape(scorer)}},
+        "yaxis": {"title": {"text": _text(scorer)}},
     }
     return figures.Figure([line, dots], {**_PLAIN, "title": title, **axes})
 
@@ -108,7 +109,12 @@ def _height(lines: int) -> int:
 
 
 def _label(line: Mapping[str, Any]) -> str:
-    return html.escape(f"{line['prompt']} / {line['model']}")  # plotly reads a part of HTML in its texts
+    return _text(f"{line['prompt']} / {line['model']}")
+
+
+def _text(name: str) -> str:
+    # Plotly reads a part of HTML in its texts, &quot; not among it; a control character breaks the picture that it makes of the figure.
+    return html.escape(inert(name), quote=False)
 
 
 def _title(text: str, lines: Lines, drawn: Lines, lack: str) -> dict[str, str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from llmops_lab.api import plots
+from llmops_lab.api.answer import literal
 from llmops_lab.api.progress import money
 from llmops_lab.errors import BadInput, UnknownName
 from llmops_lab.flows.export import export, storable
@@ -102,7 +103,7 @@ class Tables(ABC):
         head = list(dict.fromkeys(name for line in shown for name in line))
         titles = "".join(f"<th>{html.escape(name)}</th>" for name in head)
         body = "".join("<tr>" + "".join(f"<td>{html.escape(line.get(name, ''))}</td>" for name in head) + "</tr>" for line in shown)
-        return f"<table><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table><p>{html.escape(self._story())}</p>"
+        return literal(f"<table><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table><p>{html.escape(self._story())}</p>")
 
 
 def _shown(line: dict[str, Any], scorers: list[str]) -> dict[str, str]:

@@ -6,6 +6,7 @@ import html
 from dataclasses import fields
 
 from llmops_lab import records
+from llmops_lab.api.answer import literal
 
 _COLOURS = {"better": "#1a7f37", "worse": "#cf222e", "equivalent": "#0969da", "inconclusive": "#6e7781"}
 
@@ -35,4 +36,4 @@ class Verdict(records.Verdict):
 
     def _repr_html_(self) -> str:
         outcome, _, rest = self.sentence.partition(":")
-        return f'<p>verdict: <b style="color: {_COLOURS[self.outcome]}">{html.escape(outcome)}</b>:{html.escape(rest)}</p>'
+        return literal(f'<p>verdict: <b style="color: {_COLOURS[self.outcome]}">{html.escape(outcome)}</b>:{html.escape(rest)}</p>')

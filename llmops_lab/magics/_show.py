@@ -6,7 +6,7 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llmops_lab.api.answer import SHOWN_CHARACTERS, Answer, inert, metadata, money, note, pre, shortened
+from llmops_lab.api.answer import SHOWN_CHARACTERS, Answer, inert, literal, metadata, money, note, pre, shortened
 from llmops_lab.flows.ask import Partial
 from llmops_lab.prompts.diff import Diff
 from llmops_lab.records import Estimate, Request, content_text
@@ -36,7 +36,10 @@ class Screen:
             return
         texts = [shortened(text) for text in partial.texts]
         self._put(
-            {"text/plain": "\n\n".join([*texts, f"[{partial.doing}]"]), "text/html": "".join(map(pre, texts)) + note([partial.doing])}
+            {
+                "text/plain": "\n\n".join([*texts, f"[{partial.doing}]"]),
+                "text/html": literal("".join(map(pre, texts)) + note([partial.doing])),
+            }
         )
 
     def final(self, bundle: Bundle, about: Mapping[str, Any] | None = None) -> None:
@@ -47,7 +50,7 @@ class Screen:
         """What had come when it ended badly; nothing where nothing was shown yet."""
         if self._begun and partial is not None:
             texts = [shortened(text) for text in partial.texts if text]
-            self._put({"text/plain": "\n\n".join([*texts, f"[{why}]"]), "text/html": "".join(map(pre, texts)) + note([], why)})
+            self._put({"text/plain": "\n\n".join([*texts, f"[{why}]"]), "text/html": literal("".join(map(pre, texts)) + note([], why))})
 
     def _put(self, bundle: Bundle, about: Mapping[str, Any] | None = None) -> None:
         show(bundle, about, handle=self._handle, update=self._begun)
@@ -71,7 +74,7 @@ def answers(found: Sequence[Answer], notes: Sequence[str], diff: Diff | None, *,
         plain += [inert(f"{diff.a} → {diff.b}\n{diff.text}")] if unfold else []
         opened = " open" if unfold else ""
         rich.append(f"<details{opened}><summary>{html.escape(f'what changed since {diff.a}')}</summary>{diff.html}</details>")
-    return {"text/plain": "\n\n".join(plain), "text/html": f"<div>{''.join(rich)}</div>"}
+    return {"text/plain": "\n\n".join(plain), "text/html": literal("".join(rich))}
 
 
 def about(found: Sequence[Answer]) -> Mapping[str, Any]:
@@ -88,7 +91,7 @@ def dry_run(request: Request, estimate: Estimate, model: str) -> Bundle:
     footer = ["dry run: nothing was sent", calls, tokens, cost, "params " + ", ".join(f"{k}={v}" for k, v in request.params.items())]
     plain = "\n\n".join([*(f"[{role}]\n{text}" for role, text in messages), f"[{inert(' · '.join(footer))}]"])
     rich = "".join(f"<strong>{html.escape(role)}</strong>{pre(text)}" for role, text in messages)
-    return {"text/plain": plain, "text/html": f"<div>{rich}{note(footer)}</div>"}
+    return {"text/plain": plain, "text/html": literal(rich + note(footer))}
 
 
 def table(columns: Sequence[str], lines: Sequence[Sequence[object]], empty: str = "nothing here yet") -> Bundle:
@@ -102,14 +105,14 @@ def table(columns: Sequence[str], lines: Sequence[Sequence[object]], empty: str 
     )
     head = "".join(f'<th style="text-align:left">{html.escape(name)}</th>' for name in columns)
     body = "".join("<tr>" + "".join(f'<td style="text-align:left">{html.escape(cell)}</td>' for cell in line) + "</tr>" for line in cells)
-    return {"text/plain": plain, "text/html": f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"}
+    return {"text/plain": plain, "text/html": literal(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")}
 
 
 def said(text: str) -> Bundle:
     """One sentence."""
-    return {"text/plain": inert(text), "text/html": f"<div>{html.escape(inert(text))}</div>"}
+    return {"text/plain": inert(text), "text/html": literal(html.escape(inert(text)))}
 
 
 def laid_out(thing: Any) -> Bundle:
     """What has a text and an HTML form of its own: a version, a diff."""
-    return {"text/plain": inert(str(thing)), "text/html": inert(thing._repr_html_())}
+    return {"text/plain": inert(str(thing)), "text/html": literal(inert(thing._repr_html_()))}
