@@ -38,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--json", metavar="OUT", help="write the cells to this file as JSON")
     _compare_options(commands.add_parser("compare", help="judge run B against run A on the same rows"))
     _prompts_options(commands.add_parser("prompts", help="the prompt library: versions, aliases, diffs"))
+    _ledger_options(commands.add_parser("ledger", help="back up, prune, or forget a row"))
     commands.add_parser("doctor", help="where everything lies, and whether it works")
     return top
 
@@ -84,12 +85,21 @@ def _prompts_options(prompts: argparse.ArgumentParser) -> None:
     rollback.add_argument("alias", metavar="ALIAS")
 
 
+def _ledger_options(ledger: argparse.ArgumentParser) -> None:
+    actions = ledger.add_subparsers(dest="action", required=True, metavar="backup|prune|forget")
+    actions.add_parser("backup", help="copy a SQLite ledger while it is in use").add_argument("file", metavar="FILE")
+    prune = actions.add_parser("prune", help="delete old grids, and calls that no other grid uses")
+    prune.add_argument("--days", required=True, type=number(above=0), metavar="N", help="those that ended more than N days ago")
+    actions.add_parser("forget", help="delete one row from every grid, and say where it still lies").add_argument("row", metavar="ROW_ID")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a model may write what this terminal's encoding cannot
-    run = {"demo": _demo, "ask": _ask, "grid": _grid, "compare": _compare, "prompts": _prompts, "doctor": _doctor}
+    run = {"demo": _demo, "ask": _ask, "grid": _grid, "compare": _compare, "prompts": _prompts, "ledger": _ledger, "doctor": _doctor}
+    options = argparse.Namespace(command="")
     with _terminating():
         try:
             options = parser().parse_args(arguments)
@@ -101,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             silent = isinstance(error, ProviderFault) and not error.answered
             return int(ExitCode.UNREACHABLE if silent else error.exit_code)
         except KeyboardInterrupt:
-            _note("stopped. What is recorded is kept; the same command goes on from there.")
+            _note("stopped. What is recorded is kept." + (" The same command goes on from there." if options.command == "grid" else ""))
             return int(ExitCode.CANCELLED)
         except BrokenPipeError:  # whoever read our output has gone, as in "| head"
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -181,12 +191,12 @@ def _grid(options: argparse.Namespace) -> int:
 
     target = _writable(options.json)
     wanted = {"prompts": _prompt_source(options.prompts), **grid_arguments(options)}
-    estimate = calls.estimate(**wanted)
+    grid = calls.prepare(**wanted)
     if options.dry_run:
-        _say(*report.estimate_lines(estimate), "nothing was sent (--dry-run)")
+        _say(*report.estimate_lines(grid.estimate), "nothing was sent (--dry-run)")
         return int(ExitCode.DONE)
-    _note(f"estimate: {report.estimate_line(estimate)}")
-    grid = calls.grid(**wanted)
+    _note(f"estimate: {report.estimate_line(grid.estimate)}")
+    grid.start().wait()
     if target is not None:
         _write(target, _json(grid.records()))
     cells, track = report.tally(grid), not options.no_track
@@ -246,6 +256,18 @@ def _version_line(found: Any) -> str:
     aliases = "".join(f" @{alias}" for alias in found.aliases)
     author, note = (f" by {found.author}" if found.author else ""), (f": {found.message}" if found.message else "")
     return f"{found.name}/{found.version}{aliases}  {found.created:%Y-%m-%d %H:%M} UTC{author}, {(found.sha256 or 'no hash')[:12]}{note}"
+
+
+def _ledger(options: argparse.Namespace) -> int:
+    from llmops_lab.api import care
+
+    if options.action == "backup":
+        _say(f"copied to {care.backup(options.file)}")
+    elif options.action == "prune":
+        _say(f"{care.prune(days=options.days):,} replies deleted")
+    else:
+        _say(*str(care.forget_row(options.row)).splitlines())
+    return int(ExitCode.DONE)
 
 
 def _doctor(_: argparse.Namespace) -> int:

@@ -90,20 +90,27 @@ def grid(
     from llmops_lab.api.grid import Grid
 
     given = dict(locals())
-    planned = _planned(**{key: given[key] for key in _ASKED})
     view_for(progress)
+    planned = _planned(**{key: given[key] for key in _ASKED})
     handle = Grid(planned.ledger, planned.grid, planned, progress).start()
     return handle.wait() if wait else handle
 
 
-def estimate(prompts: Any, rows: Any, **options: Any) -> Estimate:
-    """What ``grid`` with the same arguments would take: calls, tokens, cost in USD, seconds. Sends nothing. Raises as ``grid`` does."""
-    unknown = sorted(set(options) - set(_ASKED) - {"progress", "wait"})
+def prepare(prompts: Any, rows: Any, *, progress: Any = None, **options: Any) -> Any:
+    """The grid that ``grid`` with the same arguments would run, not begun: its ``estimate`` is known, ``start()`` begins it."""
+    from llmops_lab.api.grid import Grid
+
+    unknown = sorted(set(options) - set(_ASKED))
     if unknown:
         raise UnknownName("option", unknown[0], _ASKED)
-    from llmops_lab.flows.estimate_grid import estimate_grid
+    planned = _planned(**{**_DEFAULTS, **options, "prompts": prompts, "rows": rows})
+    return Grid(planned.ledger, planned.grid, planned, progress)
 
-    return estimate_grid(_planned(**{**_DEFAULTS, **options, "prompts": prompts, "rows": rows}))
+
+def estimate(prompts: Any, rows: Any, **options: Any) -> Estimate:
+    """What ``grid`` with the same arguments would take: calls, tokens, cost in USD, seconds. Sends nothing. Raises as ``grid`` does."""
+    expected: Estimate = prepare(prompts, rows, **{name: value for name, value in options.items() if name != "wait"}).estimate
+    return expected
 
 
 _DEFAULTS: dict[str, Any] = {

@@ -37,12 +37,12 @@ class Grid(Tables):
 
     @property
     def state(self) -> str:
-        """``running``, ``done``, ``cancelled``, ``budget``, ``unreachable``, ``decided``, ``failed`` or ``interrupted``."""
+        """``planned``, ``running``, ``done``, ``cancelled``, ``budget``, ``unreachable``, ``decided``, ``failed`` or ``interrupted``."""
         if self._future is not None and not self._future.done():
             return "running"
         if self._runs and self._runs[-1].problem is not None:
             return self._runs[-1].state  # its end could not be written into the ledger
-        return str((self._ledger.grid(self.grid_id) or {"state": "running"})["state"])
+        return str((self._ledger.grid(self.grid_id) or {"state": "planned"})["state"])
 
     @property
     def run_id(self) -> str | None:

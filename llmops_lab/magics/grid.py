@@ -72,13 +72,13 @@ class GridMagics(Magics):
         from llmops_lab.magics import _show
 
         wanted = {"prompts": prompts, **grid_arguments(options, namespace)}
-        estimate = calls.estimate(**wanted)
+        grid = calls.prepare(**wanted)
         if options.dry_run:
-            parts = [line.split(": ", 1) for line in report.estimate_lines(estimate)]
+            parts = [line.split(": ", 1) for line in report.estimate_lines(grid.estimate)]
             _show.show(_show.table(["estimate", "nothing was sent"], parts))
             return
-        _show.show(_show.said(f"estimate: {report.estimate_line(estimate)}"))
-        grid = calls.grid(**wanted)
+        _show.show(_show.said(f"estimate: {report.estimate_line(grid.estimate)}"))
+        grid.start().wait()
         if name:
             self.shell.user_ns[name] = grid
         cells = report.tally(grid)
