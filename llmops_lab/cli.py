@@ -111,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             silent = isinstance(error, ProviderFault) and not error.answered
             return int(ExitCode.UNREACHABLE if silent else error.exit_code)
         except KeyboardInterrupt:
-            _note("stopped. What is recorded is kept." + (" The same command goes on from there." if options.command == "grid" else ""))
+            _note("stopped; what is recorded is kept." + (" To go on from there: the same command." if options.command == "grid" else ""))
             return int(ExitCode.CANCELLED)
         except BrokenPipeError:  # whoever read our output has gone, as in "| head"
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

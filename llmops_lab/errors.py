@@ -46,6 +46,9 @@ class LabError(Exception):
             text = mask(text)
         return text
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
     def _render_traceback_(self) -> list[str]:
         # IPython calls this in place of its own traceback; the cell still ends with an ``error`` output.
         return [f"{type(self).__name__}: {self}"]

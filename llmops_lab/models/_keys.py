@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
 from llmops_lab.errors import BadInput
+from llmops_lab.redact import name_secrets
 
 OPENAI_URL = "https://api.openai.com/v1"
 _TARGET = re.compile(r"(?P<name>.+)@(?P<url>https?://.*)", re.DOTALL | re.IGNORECASE)
@@ -79,6 +80,7 @@ def key_for(server: Endpoint, keys: Mapping[str, str]) -> str | None:
         )
     if not variable:
         return None
+    name_secrets([variable])
     key = os.environ.get(variable, "").strip()
     if not key:
         raise BadInput(f"{variable} is not set, and {server.base_url} needs a key. Type: export {variable}=...")
