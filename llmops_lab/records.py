@@ -59,8 +59,10 @@ def _plain(value: Any) -> Any:
         return dataclasses.asdict(value)
     if isinstance(value, Mapping):
         return dict(value)
-    if hasattr(value, "item"):  # a numpy scalar out of a DataFrame
-        return value.item()
+    if hasattr(value, "tolist"):  # a numpy scalar or array out of a DataFrame
+        return value.tolist()
+    if hasattr(value, "as_tuple"):  # a decimal: as text it keeps every figure
+        return str(value)
     if hasattr(value, "isoformat"):
         return value.isoformat()
     raise TypeError(f"a {type(value).__name__} cannot be written as JSON")
@@ -138,6 +140,13 @@ class Outcome:
     answered: bool = True
     usage: Usage = Usage()
     cost_usd: float | None = None
+
+    @property
+    def total_usd(self) -> float | None:
+        """All that was billed, the reply and the tries before it; None where a part has no price."""
+        if self.reply is None or self.reply.cost_usd is None:
+            return None if self.reply else self.cost_usd
+        return self.reply.cost_usd + (self.cost_usd or 0.0)
 
 
 @dataclass(frozen=True, slots=True)

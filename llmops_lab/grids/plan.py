@@ -20,6 +20,10 @@ from llmops_lab.errors import BadInput, LabError
 from llmops_lab.grids.rows import Rows
 from llmops_lab.records import Message, Request, canonical
 
+DEFAULT_PARAMS: Mapping[str, Any] = {"temperature": 0, "max_tokens": 256}
+"""What is sent where neither the caller, nor the prompt, nor the model says otherwise."""
+CHARACTERS_PER_TOKEN = 4
+"""For a guess before anything is sent; models differ."""
 KEY_BYTES = 32
 _NUMBERS = frozenset({"temperature", "top_p", "top_k", "max_tokens", "seed", "presence_penalty", "frequency_penalty"})
 Render = Callable[[Mapping[str, Any]], tuple[Message, ...]]
@@ -125,7 +129,7 @@ class Plan:
         keys = bytearray()
         problems: dict[str, list[str]] = {}
         for number, row in enumerate(self.rows.items):
-            bodies = [self._body(index, row, self.rows.ids[number], problems) for index in range(len(self.variants))]
+            bodies = [self._body(index, row, self.rows.called(number), problems) for index in range(len(self.variants))]
             if problems:
                 continue
             for _ in range(self.repeats):

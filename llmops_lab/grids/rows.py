@@ -33,6 +33,10 @@ class Rows:
         """All column names, in order of first appearance."""
         return list(dict.fromkeys(name for row in self.items for name in row))
 
+    def called(self, number: int) -> str:
+        """What a message calls the row at this place: its own id, else its place counted from 1 (a content hash would tell nobody)."""
+        return str(number + 1) if _is_empty(self.items[number].get("id")) else self.ids[number]
+
     def require(self, column: str) -> None:
         """Raise UnknownName when no row has this column."""
         if column not in self.columns:
@@ -44,6 +48,7 @@ def read_rows(source: Any) -> Rows:
     if isinstance(source, str | Path):
         items, name = _from_file(Path(source)), str(source)
     elif hasattr(source, "to_dict") and hasattr(source, "columns"):
+        _differ([str(column) for column in source.columns], "a DataFrame")
         items, name = [_without_nan(row) for row in source.to_dict("records")], "a DataFrame"
     elif isinstance(source, Iterable) and not isinstance(source, Mapping):
         items, name = list(source), "a list"
@@ -52,20 +57,42 @@ def read_rows(source: Any) -> Rows:
     for number, row in enumerate(items, 1):
         if not isinstance(row, Mapping):
             raise BadInput(f"row {number} of {name} is {_short(row)}, not an object with named values.")
+        if not all(isinstance(column, str) for column in row):
+            raise BadInput(f"row {number} of {name} has {', '.join(map(repr, row))}: column names are texts.")
+        if any(hasattr(value, "tolist") for value in row.values()):
+            items[number - 1] = {column: _unwrapped(value) for column, value in row.items()}
     if not items:
         raise BadInput(f"{name} has no rows. A grid needs at least one.")
-    return Rows(items, _ids(items, name), name, _digest(items, name))
+    found = _digest(items, name)
+    return Rows(items, _ids(items, name), name, found)
 
 
 def _digest(items: Sequence[Mapping[str, Any]], name: str) -> str:
     try:
         return digest([dict(row) for row in items])
-    except (TypeError, ValueError) as error:
-        raise BadInput(f"a value in {name} cannot be used: {error}. Rows hold text, numbers, true/false, lists and objects.") from error
+    except (TypeError, ValueError, RecursionError) as error:
+        for number, row in enumerate(items, 1):
+            for column, value in row.items():
+                _check_value(value, f"row {number}, column {column!r} of {name}")
+        raise BadInput(f"{name} cannot be used: {error}.") from error
+
+
+def _check_value(value: Any, where: str) -> None:
+    try:
+        digest(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise BadInput(f"{where} cannot be used: {error}. Rows hold text, numbers, true/false, dates, lists and objects.") from error
+
+
+def _differ(columns: Sequence[str], name: str) -> None:
+    for column in columns:
+        if columns.count(column) > 1:
+            raise BadInput(f"the column {column!r} occurs {columns.count(column)} times in {name}. Column names must differ.")
 
 
 def _ids(items: Sequence[Mapping[str, Any]], name: str) -> list[str]:
-    if all(row.get("id") not in (None, "") for row in items):
+    missing = [number for number, row in enumerate(items, 1) if _is_empty(row.get("id"))]
+    if not missing:
         ids = [str(row["id"]) for row in items]
         if len(set(ids)) < len(ids):
             seen: set[str] = set()
@@ -75,17 +102,13 @@ def _ids(items: Sequence[Mapping[str, Any]], name: str) -> list[str]:
                 f"id {twice!r} occurs {len(places)} times in {name} (rows {_listed(places)}). Ids must differ; mend or drop the column."
             )
         return ids
-    missing = [number for number, row in enumerate(items, 1) if row.get("id") in (None, "")]
     if len(missing) < len(items):
         raise BadInput(f"{name} has a column 'id' that is empty in row {_listed(missing)}. Fill it in, or drop the column.")
     # Twin rows stay apart: the second of two equal rows gets the suffix -2.
     seen_count: dict[str, int] = {}
     ids = []
     for row in items:
-        try:
-            base = digest(dict(row))[:12]
-        except (TypeError, ValueError) as error:
-            raise BadInput(f"a value in {name} cannot be used: {error}. Rows hold text, numbers, true/false, lists and objects.") from error
+        base = digest(dict(row))[:12]
         seen_count[base] = seen_count.get(base, 0) + 1
         ids.append(base if seen_count[base] == 1 else f"{base}-{seen_count[base]}")
     return ids
@@ -141,7 +164,7 @@ def _jsonl(text: str, path: Path) -> list[Any]:
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise BadInput(f"{path}, line {number} is not JSON: {error}.") from error
         if not isinstance(row, dict):
             raise BadInput(f"{path}, line {number} is {_short(row)}, not an object.")
@@ -154,6 +177,8 @@ def _json(text: str, path: Path) -> list[Any]:
         rows = json.loads(text)
     except json.JSONDecodeError as error:
         raise BadInput(f"{path}, line {error.lineno} is not JSON: {error.msg}.") from error
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{path} cannot be read as JSON: {error}.") from error
     if not isinstance(rows, list):
         raise BadInput(f"{path} must hold a list of objects; it holds {_short(rows)}.")
     return rows
@@ -174,11 +199,22 @@ def _without_nan(row: Mapping[Any, Any]) -> dict[str, Any]:
     # Missing values of a DataFrame (nan, NaT, pd.NA) become None; numpy scalars become plain numbers.
     plain: dict[str, Any] = {}
     for name, value in row.items():
-        value = value.item() if hasattr(value, "item") and not isinstance(value, str) else value
-        scalar = not isinstance(value, list | tuple | dict | set) and not hasattr(value, "__array__")
-        missing = value is None or (scalar and (type(value).__name__ in ("NAType", "NaTType") or value != value))
-        plain[str(name)] = None if missing else value
+        value = _unwrapped(value)
+        plain[str(name)] = None if _is_missing(value) else value
     return plain
+
+
+def _unwrapped(value: Any) -> Any:
+    # numpy's scalars and arrays, and so the lists of a Parquet file that pandas read
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and value != value)
+
+
+def _is_empty(value: Any) -> bool:
+    return _is_missing(value) or (isinstance(value, str) and not value)
 
 
 def _listed(numbers: Sequence[int]) -> str:
