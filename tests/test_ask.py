@@ -193,6 +193,22 @@ def test_the_trace_is_linked_to_the_version_that_has_this_text():
     assert "mlflow.linkedPrompts" not in mlflow.get_trace(other.trace_id).info.tags
 
 
+def test_a_question_brings_a_waiting_grid_to_mlflow_and_the_grid_knows_its_run(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    grid = lab.grid("{{ x }}", [{"x": "before"}], models=["echo"])
+    assert grid.run_id is None
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    lab.ask("hello", "echo")
+    assert grid.run_id is not None
+    assert lab.load(grid.run_id).grid_id == grid.grid_id
+
+
+def test_examples_are_chosen_by_the_embedder_that_the_prompt_names():
+    examples = lab.Examples([{"text": "charged twice", "output": "invoice"}], choose="nearest", embedder="hashin")
+    with pytest.raises(UnknownName, match="Did you mean hashing"):
+        lab.ask(lab.Prompt("{{ text }}", examples=examples), "echo", text="charged", track=False)
+
+
 def test_a_reply_that_no_text_column_can_hold_is_in_the_table_all_the_same():
     text = "half a pair \ud83d and \x00"
     assert lab.ask("{{ text }}", "echo", text=text, track=False).text == text

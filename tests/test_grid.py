@@ -55,6 +55,14 @@ def test_a_comparison_ends_in_a_verdict():
         lab.compare(ask(rows=ROWS[:6], name="few"), ask(rows=ROWS[6:], name="others"), scorer="exact")
 
 
+def test_a_grid_that_is_cancelled_at_once_is_cancelled():
+    rows = [{"question": str(number)} for number in range(500)]
+    for _ in range(10):
+        grid = ask(rows=rows, scorers=[], expected=None, reuse=False, wait=False)
+        grid.cancel()
+        assert grid.wait().state == "cancelled" and grid.calls < 500
+
+
 def test_failed_calls_are_failed_cells_and_never_scored():
     with ModelServer() as server:
         server.always("401")

@@ -9,8 +9,9 @@ from typing import Any
 from llmops_lab import settings as _settings
 from llmops_lab.api.answer import Answer
 from llmops_lab.errors import BadInput, ProviderFault
-from llmops_lab.flows.ask import Asked, Partial, Question
+from llmops_lab.flows.ask import Asked, Partial
 from llmops_lab.flows.ask import ask as _ask
+from llmops_lab.flows.plan_ask import Question
 from llmops_lab.prompts.files import load_prompt
 from llmops_lab.prompts.template import Prompt
 from llmops_lab.records import ModelSpec

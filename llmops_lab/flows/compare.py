@@ -119,7 +119,7 @@ def _watched(paired: Paired, judge: Mapping[str, Any], alpha: float, options: Ma
         )
     width = judge["bounds"][1] - judge["bounds"][0]
     sequence = PairedSequence(alpha, -width, width)
-    differences = [paired.b[row] - paired.a[row] for row in shuffled_rows(len(paired.a), 0)]
+    differences = [paired.b[row] - paired.a[row] for row in shuffled_rows(len(paired.a))]
     for difference in differences:
         if not math.isnan(difference):
             sequence.add(difference)

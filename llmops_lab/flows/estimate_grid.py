@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from llmops_lab.flows.plan_grid import PlannedGrid
+from llmops_lab.grids.plan import CHARACTERS_PER_TOKEN
 from llmops_lab.records import Estimate, Usage
-
-_CHARACTERS_PER_TOKEN = 4
 
 
 def estimate_grid(planned: PlannedGrid) -> Estimate:
@@ -29,7 +28,7 @@ def estimate_grid(planned: PlannedGrid) -> Estimate:
 def _of_one_model(planned: PlannedGrid, model: int, done: Mapping[int, int]) -> Estimate:
     plan, price, models = planned.plan, planned.providers[model].price, len(planned.plan.targets)
     calls = sum(cell not in done for cell in range(model, len(plan), models))
-    sent = round(sum(plan.input_characters) * plan.repeats / _CHARACTERS_PER_TOKEN * calls * models / len(plan))
+    sent = round(sum(plan.input_characters) * plan.repeats / CHARACTERS_PER_TOKEN * calls * models / len(plan))
     got = sum(plan.most_output(prompt, model) for prompt in range(len(plan.variants))) * calls // len(plan.variants)
     latency = planned.ledger.usual_latency(plan.targets[model].label) if calls else 0.0
     busy = None if latency is None else latency * calls

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmops_lab.errors import BadInput
-from llmops_lab.flows.embedder import embedder
+from llmops_lab.flows.embedder import ready_to_pick
 from llmops_lab.grids.plan import Plan, Target, Variant
 from llmops_lab.grids.rows import Rows
 from llmops_lab.models._ask import Budget, open_model
@@ -84,8 +84,7 @@ def plan_grid(ask: GridAsk, settings: Settings) -> PlannedGrid:
 
 
 def _variant(label: str, prompt: Prompt, rows: Rows, settings: Settings) -> Variant:
-    if prompt.examples is not None and prompt.needs_embedder:
-        prompt = prompt.with_embed(embedder(settings, prompt.examples.embedder))
+    prompt = ready_to_pick(prompt, settings)
     prompt.prepare(rows.items)
     extract = prompt.extract if prompt.pattern else None
     vote = majority if prompt.pattern == "self_consistency" else None

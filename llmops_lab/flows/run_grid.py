@@ -17,7 +17,6 @@ from llmops_lab.models._provider import in_flight
 from llmops_lab.models._warm import leave
 from llmops_lab.store.ledger import CellRow
 
-ROW_ORDER_SEED = 0
 _ALPHA = 0.05
 
 
@@ -28,7 +27,7 @@ def run_grid(planned: PlannedGrid) -> tuple[GridRun, Future[str | None]]:
     cells = _cells(planned, reused) if planned.begun is None else ()
     ledger.begin(planned.grid, planned.redact(ask.name), planned.redact.tree(_description(planned)), cells)
     planned.begun = reused if planned.begun is None else planned.begun
-    order = shuffled_rows(len(ask.rows.items), ROW_ORDER_SEED) if ask.stop else None
+    order = shuffled_rows(len(ask.rows.items)) if ask.stop else None
     rule = None
     if order is not None:
         rule = StopRule(order, len(ask.prompts) * len(ask.models), ask.repeats, _ALPHA, ask.judges[0].bounds or (0.0, 1.0))

@@ -6,17 +6,17 @@ import itertools
 import random
 import uuid
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 from llmops_lab.errors import BadInput, StoreError
+from llmops_lab.flows.deliver import deliver
 from llmops_lab.flows.export import export
 from llmops_lab.flows.tables import cell_table, summary_table
 from llmops_lab.records import Request
 from llmops_lab.redact import Redactor
 from llmops_lab.settings import Settings, home_dir
 from llmops_lab.store.ledger import CellState, Ledger
-from llmops_lab.track import environment, outbox
+from llmops_lab.track import environment
 
 MOST_FAILED_TRACES = 20
 
@@ -33,27 +33,9 @@ def track_grid(ledger: Ledger, settings: Settings, grid: str, request: Callable[
     redact = Redactor().tree
     for found in _worth_a_trace(ledger, settings, grid):
         ledger.outbox_add("trace", redact(_trace(found, request(found.row.cell), record, settings)))
-    return deliver_outbox(ledger, settings).get(grid)
-
-
-def deliver_outbox(ledger: Ledger, settings: Settings) -> dict[str, str]:
-    """Try once to send all that waits; returns grid -> MLflow run id of the grids that arrived, which the ledger then knows too."""
-    waiting = {ident: payload for ident, kind, payload in ledger.outbox_pending() if kind == "grid"}
-    for payload in waiting.values():
-        _restore_table(ledger, payload["grid"], payload["cells_path"])
-    grids = {ident: payload["grid"] for ident, payload in waiting.items()}
-    sent = {grids[ident]: remote for ident, remote, _ in outbox.deliver(ledger, settings) if remote and ident in grids}
-    for grid, run_id in sent.items():
-        ledger.linked(grid, run_id)
-    return sent
-
-
-def _restore_table(ledger: Ledger, grid: str, path: str) -> None:
-    """Write a waiting table anew where its file was deleted: all of it is in the ledger."""
-    record = ledger.grid(grid)
-    if record is not None and not Path(path).is_file():
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        export(cell_table(ledger, grid, record["state"]), path)
+    deliver(ledger, settings)
+    run_id: str | None = (ledger.grid(grid) or record)["run_id"]
+    return run_id
 
 
 def _entry(ledger: Ledger, settings: Settings, record: dict[str, Any]) -> dict[str, Any]:

@@ -12,11 +12,13 @@ from collections.abc import Sequence
 
 from llmops_lab.stats.anytime import PairedSequence
 
+_SEED = 0
 
-def shuffled_rows(count: int, seed: int) -> list[int]:
-    """The random order of rows that a decided-stop grid asks in; the same for the same seed."""
+
+def shuffled_rows(count: int) -> list[int]:
+    """The random order of rows that a decided-stop grid asks in, and that its verdict counts them in: always the same."""
     order = list(range(count))
-    random.Random(seed).shuffle(order)  # noqa: S311 - an order, not a secret
+    random.Random(_SEED).shuffle(order)  # noqa: S311 - an order, not a secret
     return order
 
 

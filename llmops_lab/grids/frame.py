@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from llmops_lab.records import Outcome, Score
+from llmops_lab.records import Score
 from llmops_lab.store.ledger import CellState, Ledger
 
 _UNSENT = {"cancelled": "cancelled", "interrupted": "cancelled", "running": "pending"}
@@ -43,20 +43,12 @@ def _record(found: CellState, scores: Mapping[str, Score], state: str, scorers: 
     usage = reply.usage if reply else outcome.usage if outcome else None
     record["input_tokens"] = usage.input_tokens if usage else None
     record["output_tokens"] = usage.output_tokens if usage else None
-    record["cost_usd"] = _cost(outcome) if outcome else None
+    record["cost_usd"] = outcome.total_usd if outcome else None
     for name in ("latency_s", "ttft_s", "finish_reason"):
         record[name] = getattr(reply, name) if reply else None
     record["error"] = outcome.error if outcome else _REASON.get(state, "") if record["status"] == "skipped" else ""
     record["key"] = row.key
     return record
-
-
-def _cost(outcome: Outcome) -> float | None:
-    # All that the cell was billed: its reply and the tries before it that could not be used. None where a part has no price.
-    reply = outcome.reply
-    if reply is None or reply.cost_usd is None:
-        return None if reply else outcome.cost_usd
-    return reply.cost_usd + (outcome.cost_usd or 0.0)
 
 
 def summarise(records: Sequence[Mapping[str, Any]], scorers: Sequence[str], alpha: float = 0.05) -> list[dict[str, Any]]:

@@ -105,6 +105,8 @@ class GridRun:
         """Stop sending; calls in flight get ``GRACE`` seconds."""
         if self.loop is not None:
             self.loop.call_soon_threadsafe(self._stop, "cancelled")
+        elif self.state == "running":
+            self.state = "cancelled"  # before the loop has come to it: it will find nothing to do
 
     def progress(self) -> Progress:
         """How it stands now."""
@@ -203,7 +205,7 @@ class GridRun:
             return
         self.calls += outcome.tries - retries
         self._answered = self._answered or outcome.answered
-        outcome = _redacted(outcome, self.redact)
+        outcome = redacted(outcome, self.redact)
         await self._commit(self.ledger.reply(self.grid, key, row_id, outcome))
         self._count(cell, outcome)
 
@@ -307,7 +309,8 @@ class _Window:
         return sorted(self._claimed)
 
 
-def _redacted(outcome: Outcome, redact: Callable[[Any], Any]) -> Outcome:
+def redacted(outcome: Outcome, redact: Callable[[Any], Any]) -> Outcome:
+    """The outcome as it is stored and shown: without the secrets in what a provider wrote."""
     if outcome.reply is None:
         return dataclasses.replace(outcome, message=redact(outcome.message))
     reply = outcome.reply

@@ -17,7 +17,8 @@ from llmops_lab.redact import redact
 if TYPE_CHECKING:
     import argparse
 
-    from llmops_lab.flows.ask import Asked, Partial, Question
+    from llmops_lab.flows.ask import Asked, Partial
+    from llmops_lab.flows.plan_ask import Question
     from llmops_lab.flows.prompts import Saved
     from llmops_lab.magics._show import Screen
     from llmops_lab.prompts.template import Prompt
@@ -83,7 +84,7 @@ class PromptMagics(Magics):
 
     def _question(self, options: argparse.Namespace, cell: str, namespace: Mapping[str, Any]) -> Question:
         from llmops_lab.api.ask import spec_of
-        from llmops_lab.flows.ask import Question
+        from llmops_lab.flows.plan_ask import Question
 
         if options.thread and options.repeat > 1:
             raise BadInput("a thread goes on from one answer, and --repeat makes several. Leave one of them out.")
@@ -102,10 +103,10 @@ class PromptMagics(Magics):
 
     def _dry_run(self, question: Question) -> None:
         from llmops_lab import settings
-        from llmops_lab.flows.ask import estimate
+        from llmops_lab.flows.estimate_ask import estimate_ask
         from llmops_lab.magics import _show
 
-        request, guess = estimate(question, settings.load())
+        request, guess = estimate_ask(question, settings.load())
         _show.show(_show.dry_run(request, guess, redact(question.model.name)))
 
     def _save(self, prompt: Prompt) -> Saved:
