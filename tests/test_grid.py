@@ -70,6 +70,7 @@ def test_failed_calls_are_failed_cells_and_never_scored():
     frame = grid.frame()
     assert set(frame["status"]) == {"failed"} and set(frame["error"]) == {"unauthorized"}
     assert frame["exact"].isna().all() and grid.summary()["exact_n"][0] == 0
+    assert "12 failed (row 0: unauthorized, HTTP 401" in repr(grid)
 
 
 def test_no_answer_at_all_is_unreachable_and_resumable():

@@ -6,6 +6,7 @@ import warnings
 from concurrent.futures import Future
 from typing import Any
 
+from llmops_lab.api.answer import inert
 from llmops_lab.api.progress import View, money, view_for
 from llmops_lab.api.tables import Tables, unscored
 from llmops_lab.errors import BadInput
@@ -125,6 +126,13 @@ class Grid(Tables):
     def _lines(self) -> list[dict[str, Any]]:
         return summary_table(self._ledger, self.grid_id, self.records())
 
+    def _first_failure(self) -> str:
+        first = next(self._ledger.cells(self.grid_id, status="failed"), None)
+        if first is None or first.outcome is None:
+            return ""
+        message = " ".join(first.outcome.message.split())
+        return inert(f" (row {first.row.row_id}: {first.outcome.error}, {message[:160]}{'...' if len(message) > 160 else ''})")
+
     def _story(self) -> str:
         cells, state = self.records(), self.state
         lines = summary_table(self._ledger, self.grid_id, cells)
@@ -133,7 +141,7 @@ class Grid(Tables):
         if state in _OPEN:
             parts[0] = f"{state}: the grid {_OPEN[state]}; {ok:,} of {total:,} cells have a reply"
         if failed:
-            parts.append(f"{failed:,} failed")
+            parts.append(f"{failed:,} failed{self._first_failure()}")
         parts += unscored(cells, self.scorers)
         if state == "decided":
             parts.append(f"{total - ok - failed:,} calls were not needed: the first scorer's comparison was decided before")

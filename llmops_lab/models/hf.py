@@ -18,6 +18,7 @@ from llmops_lab.records import Reply, Request
 from llmops_lab.settings import Settings
 
 _READ = {".safetensors", ".json", ".jinja", ".model", ".txt"}  # what decides the text that a folder's model writes
+_loading = threading.Lock()
 _SMALL = 20_000_000  # parameters; below this a second thread waits longer than it computes
 
 
@@ -74,6 +75,10 @@ class _Torch:
     """The engine: left-padded batches through ``model.generate``; each row samples, stops and streams for itself."""
 
     def __init__(self, place: Place) -> None:
+        with _loading:  # two threads that import transformers at once find half of it
+            self._load(place)
+
+    def _load(self, place: Place) -> None:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
         from transformers.utils import logging

@@ -3,7 +3,10 @@
 import asyncio
 import importlib.util
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -206,3 +209,17 @@ def test_a_missing_package_names_the_extra(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "transformers" else real(name, *rest))
     with pytest.raises(MissingExtra, match=r"llmops-lab\[hf\]"):
         connect(FOLDER)
+
+
+def test_two_models_may_be_loaded_at_once_in_a_process_that_never_imported_transformers(tmp_path):
+    shutil.copytree(FOLDER, tmp_path / "copy")
+    (tmp_path / "copy" / "config.json").write_text((FOLDER / "config.json").read_text().replace("{", '{ "note": "another",', 1))
+    code = f"""
+import llmops_lab as lab
+models = [lab.model("hf:{FOLDER}", label="one"), lab.model("hf:{tmp_path}/copy", label="other")]
+grid = lab.grid({{"p": "{{{{ q }}}}"}}, [{{"q": "hello"}}], models=models, track=False)
+print(grid.frame()["status"].tolist())
+"""
+    environment = {**os.environ, "LLMOPS_LAB_HOME": str(tmp_path / "home")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240, env=environment, cwd=tmp_path)
+    assert done.stdout.strip() == "['ok', 'ok']", done.stderr

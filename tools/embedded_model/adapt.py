@@ -52,7 +52,7 @@ def adapt(base: Path, out: Path, *, rows: int = ROWS, steps: int = STEPS) -> Non
             peft_config=LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"),
         )
         trainer.train()
-        trainer.save_model(str(out))
+        trainer.model.save_pretrained(str(out))
 
 
 def judge(base: Path, adapter: Path, rows: int = 100) -> str:
