@@ -15,7 +15,7 @@ demo: .venv/.core  ## install the core, then run the main job on the embedded mo
 	@$(BIN)/llmops-lab demo
 
 test: .venv/.all  ## install everything, then run the tests and the notebooks
-	@$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 tests notebooks
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=300 tests notebooks
 
 lab: .venv/.all  ## open JupyterLab on the first notebook
 	@$(BIN)/jupyter lab notebooks/01_first_prompt.ipynb
