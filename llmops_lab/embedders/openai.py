@@ -1,25 +1,23 @@
 """Embeddings of any server that speaks OpenAI's protocol (vLLM, Ollama, llama.cpp, a hosted one): ``openai:NAME@BASE_URL``.
 
 Texts go as ``POST BASE_URL/embeddings`` in batches of 64. What another try can cure is tried twice more, after Retry-After where the
-server names it. OPENAI_API_KEY goes only to OPENAI_BASE_URL (api.openai.com by default); for other servers the table
-``[tool.llmops_lab.keys]`` names the variable; this machine needs none. Redirects are not followed: the key must not travel on.
+server names it. Which key goes where is as for models, see ``servers.keys``. Redirects are not followed: the key must not travel on.
 """
 
 from __future__ import annotations
 
 import http.client
-import ipaddress
 import json
-import os
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
-from llmops_lab.errors import BadInput, ProviderFault
+from llmops_lab.errors import ProviderFault
 from llmops_lab.redact import redact
+from llmops_lab.servers.faults import refusal
+from llmops_lab.servers.keys import Endpoint, endpoint, key_for
 from llmops_lab.settings import Settings
 
 if TYPE_CHECKING:
@@ -28,41 +26,23 @@ if TYPE_CHECKING:
 _BATCH = 64
 _TRIES = 3
 _LONGEST_WAIT = 30.0
-_OPENAI = "https://api.openai.com/v1"
-_KINDS = {
-    401: "unauthorized",
-    403: "unauthorized",
-    404: "not_found",
-    405: "not_found",
-    408: "timeout",
-    409: "server_error",
-    429: "rate_limited",
-}
+_ERROR_BODY = 2**16
 
 
 def connect(target: str, *, settings: Settings) -> Callable[[list[str]], np.ndarray[Any, Any]]:
     """The embedder; sends nothing yet. Raises BadInput for a malformed target or a key that is missing."""
-    name, at, url = target.partition("@")
-    url = (url if at else os.environ.get("OPENAI_BASE_URL") or _OPENAI).strip().rstrip("/")
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-        wrong = parts.scheme not in ("http", "https") or not host or bool(parts.query or parts.fragment or "@" in parts.netloc)
-    except ValueError:
-        host, wrong = "", True
-    if not name or wrong:
-        raise BadInput("an embedder of a server is written openai:NAME@BASE_URL, for example openai:nomic@http://127.0.0.1:8000/v1.")
-    return Server(name, url, _key(url, host, settings.keys), settings.timeout)
+    server = endpoint(target)
+    return Server(server, key_for(server, settings.keys), settings.timeout)
 
 
 class Server:
     """One embedding model of one server."""
 
-    def __init__(self, name: str, url: str, key: str, timeout: float) -> None:
-        self._name, self._url, self._timeout = name, f"{url}/embeddings", timeout
+    def __init__(self, server: Endpoint, key: str | None, timeout: float) -> None:
+        self._name, self._url, self._timeout = server.name, f"{server.base_url}/embeddings", timeout
         self._headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
         handlers: list[Any] = [_NoRedirect]
-        if _is_loopback(urlsplit(url).hostname or ""):
+        if server.loopback:
             handlers.append(urllib.request.ProxyHandler({}))  # a proxy would look for this machine on its own side
         self._opener = urllib.request.build_opener(*handlers)
 
@@ -95,7 +75,7 @@ class Server:
 
     def _once(self, texts: list[str]) -> list[Any]:
         data = json.dumps({"model": self._name, "input": texts, "encoding_format": "float"}).encode("ascii")
-        request = urllib.request.Request(self._url, data, self._headers)  # noqa: S310 - http(s) only, see connect
+        request = urllib.request.Request(self._url, data, self._headers)  # noqa: S310 - http(s) only, see endpoint
         try:
             with self._opener.open(request, timeout=self._timeout) as answer:
                 found = json.loads(answer.read())
@@ -132,48 +112,9 @@ def _vectors(url: str, found: Any, wanted: int) -> list[Any]:
 
 def _fault(url: str, error: urllib.error.HTTPError) -> ProviderFault:
     try:
-        said = redact(" ".join(error.read(2000).decode("utf-8", "replace").split()))[:300]
+        body = error.read(_ERROR_BODY)
     except (OSError, http.client.HTTPException):
-        said = ""
-    if 300 <= error.code < 400:
-        hint = f"{url}: HTTP {error.code}, a redirect, which is not followed. Set the base URL to where the API is."
-        return ProviderFault("not_found", hint, status=error.code)
-    kind = _KINDS.get(error.code, "server_error" if error.code >= 500 else "bad_request")
-    try:
-        wait = max(0.0, float(error.headers.get("Retry-After", "")))
-    except ValueError:
-        wait = None
-    return ProviderFault(kind, f"{url}: HTTP {error.code} {said}".strip(), status=error.code, retry_after=wait)
-
-
-def _key(url: str, host: str, keys: Mapping[str, str]) -> str:
-    loopback = _is_loopback(host)
-    named = [prefix for prefix in keys if _begins(url, prefix.rstrip("/"))]
-    default = (os.environ.get("OPENAI_BASE_URL") or _OPENAI).strip().rstrip("/")
-    if named:
-        variable = keys[max(named, key=len)]
-    elif url == default:
-        variable = "" if loopback and not os.environ.get("OPENAI_API_KEY") else "OPENAI_API_KEY"
-    elif loopback:
-        variable = ""
-    else:
-        raise BadInput(
-            f'no key is named for {url}. Put into pyproject.toml, [tool.llmops_lab.keys]: "{url}" = "NAME_OF_VARIABLE" ("" for none).'
-        )
-    key = os.environ.get(variable, "").strip() if variable else ""
-    if variable and (not key or not key.isascii() or not key.isprintable()):
-        raise BadInput(f"{variable} holds no usable key, and {url} needs one. Type: export {variable}=...")
-    if key and not loopback and not url.startswith("https://"):
-        raise BadInput(f"{url} is plain http: anybody on the way could read the key in {variable}. Use https.")
-    return key
-
-
-def _begins(url: str, prefix: str) -> bool:
-    return bool(prefix) and (url == prefix or (url.startswith(prefix) and url[len(prefix)] in "/:"))
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+        body = b""
+    fault = refusal(error.code, {name.lower(): value for name, value in error.headers.items()}, body)
+    fault.args = (f"{url}: {fault}",)
+    return fault

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from llmops_lab.errors import ProviderFault
-from llmops_lab.models._faults import NO_HEADERS, error_object, refusal_inside
 from llmops_lab.records import Message, Reply, Request, Usage
+from llmops_lab.servers.faults import NO_HEADERS, error_object, refusal_inside
 
 _ENCODE = json.JSONEncoder(separators=(",", ":"), allow_nan=False, default=dict).encode
 _FINISH = {  # other servers' words for OpenAI's

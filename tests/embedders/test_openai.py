@@ -160,7 +160,7 @@ def test_each_server_sees_its_own_key_only(server, monkeypatch):
 def test_a_key_that_is_missing_or_could_be_overheard_is_refused(monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
-    with pytest.raises(BadInput, match="OPENAI_API_KEY holds no usable key"):
+    with pytest.raises(BadInput, match="OPENAI_API_KEY is not set"):
         openai.connect("text-embedding-3-small", settings=Settings())
     with pytest.raises(BadInput, match="no key is named for https://example"):
         openai.connect("m@https://example.com/v1", settings=Settings())
@@ -170,9 +170,27 @@ def test_a_key_that_is_missing_or_could_be_overheard_is_refused(monkeypatch):
     assert openai.connect("m@https://example.com/v1", settings=replace(Settings(), keys={"https://example.com": ""}))
 
 
+def test_a_key_that_the_server_repeats_is_not_told(server, monkeypatch):
+    monkeypatch.setenv("ENTRANCE", "correct-horse-battery")
+    embed = openai.connect(f"m@{server.url}", settings=replace(Settings(), keys={server.url: "ENTRANCE"}))
+    server.answers[:] = [says(401, '{"error": {"message": "correct-horse-battery is wrong"}}')]
+    with pytest.raises(ProviderFault, match=r"\[redacted\] is wrong"):
+        embed(["a"])
+
+
 @pytest.mark.parametrize(
-    "target", ["", "@http://127.0.0.1:1", "m@", "m@ftp://x", "m@http://", "m@http://u:p@h/v1", "m@http://h/v1?k=v", "m@http://[::1"]
+    ("target", "words"),
+    [
+        ("", "names no model. Write it as openai:NAME@"),
+        ("@http://127.0.0.1:1", "names no model"),
+        ("m@", "must be a base URL"),
+        ("m@ftp://x", "must be a base URL"),
+        ("m@http://", "is not a base URL"),
+        ("m@http://u:p@h/v1", "holds a user name or password"),
+        ("m@http://h/v1?k=v", "has a query"),
+        ("m@http://[::1", "is not a URL"),
+    ],
 )
-def test_a_malformed_target_is_refused(target):
-    with pytest.raises(BadInput, match="openai:NAME@BASE_URL"):
+def test_a_malformed_target_is_refused(target, words):
+    with pytest.raises(BadInput, match=words):
         openai.connect(target, settings=replace(Settings(), keys={}))
