@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SHOWN_CHARACTERS = 50_000
 MUTED = "color:var(--jp-ui-font-color2,#767676);font-size:85%"
-WARNING = "color:var(--jp-warn-color0,#b35900);font-weight:600"
+WARNING = "color:var(--jp-error-color1,#cf222e);font-weight:600"
 _PRE = "white-space:pre-wrap;overflow-wrap:anywhere;margin:0 0 .4em 0"
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
 

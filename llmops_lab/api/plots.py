@@ -9,6 +9,7 @@ from typing import Any
 from llmops_lab.api.answer import inert
 from llmops_lab.errors import BadInput
 
+_OUTLIERS = 50
 Lines = Sequence[Mapping[str, Any]]
 _PLAIN = {"template": "plotly_white", "showlegend": False, "margin": {"l": 10, "r": 10, "t": 50, "b": 10}}
 
@@ -52,7 +53,7 @@ def frontier(lines: Lines, scorer: str, *, higher_is_better: bool) -> Any:
         y=[score for _, score in points],
         mode="markers+text",
         text=labels,
-        textposition="top center",
+        textposition=_apart(points),
         cliponaxis=False,
         marker={"size": 10, "color": ["#1f77b4" if number in best else "#b0b0b0" for number in range(len(points))]},
         hovertemplate="%{text}<br>%{y:.3f} for $%{x:.4g} per 1,000 replies<extra></extra>",
@@ -68,7 +69,7 @@ def frontier(lines: Lines, scorer: str, *, higher_is_better: bool) -> Any:
     room = 1.15 * max(cost for cost, _ in points) or 1.0
     axes = {
         "xaxis": {"title": {"text": "USD for 1,000 replies"}, "range": [-0.15 * room, room]},
-        "yaxis": {"title": {"text": _text(scorer)}},
+        "yaxis": {"title": {"text": _text(scorer)}, "range": _with_room([score for _, score in points])},
     }
     return figures.Figure([line, dots], {**_PLAIN, "title": title, **axes})
 
@@ -85,7 +86,10 @@ def efficient(points: Sequence[tuple[float, float]], *, higher_is_better: bool =
 
 
 def latency(cells: Lines) -> Any:
-    """Seconds of the replies, a box for each (prompt, model): the whiskers end at the last value within 1.5 quartile ranges."""
+    """Seconds of the replies, a box for each (prompt, model): the whiskers end at the last value within 1.5 quartile ranges.
+
+    Of the values beyond them at most 50 are drawn, the furthest among them.
+    """
     import plotly.graph_objects as figures
 
     drawn = [cell for cell in cells if cell["latency_s"] is not None]
@@ -93,10 +97,34 @@ def latency(cells: Lines) -> Any:
     times: dict[str, list[float]] = {}
     for cell in drawn:
         times.setdefault(_label(cell), []).append(cell["latency_s"])
-    boxes = [figures.Box(x=values, name=label, boxpoints="outliers") for label, values in times.items()]
+    boxes = [_box(figures, label, values) for label, values in times.items()]
     title = _title("latency", cells, drawn, "cells without a reply")
     axes = {"xaxis": {"title": {"text": "seconds"}, "rangemode": "tozero"}, "yaxis": {"autorange": "reversed", "automargin": True}}
     return figures.Figure(boxes, {**_PLAIN, "title": title, **axes, "height": _height(len(boxes))})
+
+
+def _apart(points: Sequence[tuple[float, float]]) -> list[str]:
+    """Labels above and below by turns along the cost, so that neighbours of one score do not write over each other."""
+    order = sorted(range(len(points)), key=lambda number: points[number])
+    places = {number: "bottom center" if turn % 2 else "top center" for turn, number in enumerate(order)}
+    return [places[number] for number in range(len(points))]
+
+
+def _with_room(values: Sequence[float]) -> list[float]:
+    room = 0.2 * (max(values) - min(values)) or 0.1
+    return [min(values) - room, max(values) + room]
+
+
+def _box(figures: Any, label: str, values: list[float]) -> Any:
+    # Its five numbers and some of the outliers: with every value in it, the figure of a large grid would fill the notebook's file.
+    import numpy
+
+    low, middle, high = (float(value) for value in numpy.percentile(values, [25, 50, 75]))
+    inside = [value for value in values if low - 1.5 * (high - low) <= value <= high + 1.5 * (high - low)]
+    outside = sorted(set(values) - set(inside))
+    drawn = [outside[at] for at in sorted(set(numpy.linspace(0, len(outside) - 1, _OUTLIERS, dtype=int)))] if outside else []
+    five = {"q1": [low], "median": [middle], "q3": [high], "lowerfence": [min(inside)], "upperfence": [max(inside)]}
+    return figures.Box(**five, x=[drawn] if drawn else None, y=[label], name=label, orientation="h", boxpoints="outliers")
 
 
 def _need(drawn: Lines, lack: str) -> None:

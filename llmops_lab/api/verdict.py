@@ -8,7 +8,12 @@ from dataclasses import fields
 from llmops_lab import records
 from llmops_lab.api.answer import literal
 
-_COLOURS = {"better": "#1a7f37", "worse": "#cf222e", "equivalent": "#0969da", "inconclusive": "#6e7781"}
+_COLOURS = {  # of JupyterLab's theme, so that they can be read on a dark page too
+    "better": "var(--jp-success-color0,#1a7f37)",
+    "worse": "var(--jp-error-color1,#cf222e)",
+    "equivalent": "var(--jp-info-color0,#0969da)",
+    "inconclusive": "var(--jp-content-font-color2,#6e7781)",
+}
 
 
 class Verdict(records.Verdict):
