@@ -35,6 +35,12 @@ masks: list[Callable[[str], str]] = []
 """What every message passes through when it is shown; ``redact`` puts itself here, so that no error tells a secret."""
 
 
+def meant(name: str, known: Iterable[str]) -> str:
+    """``" Did you mean A or B?"``, to be put into a message; empty where nothing is close."""
+    close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
+    return f" Did you mean {' or '.join(close)}?" if close else ""
+
+
 class LabError(Exception):
     """The root of the tree. Shows as one line in a notebook cell, and as an ``error`` output for papermill and nbval."""
 
@@ -65,10 +71,8 @@ class UnknownName(BadInput):
 
     def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
         self.kind, self.name, self.known = kind, name, sorted(known)
-        close = difflib.get_close_matches(name, self.known, n=3, cutoff=0.5)
-        meant = f" Did you mean {' or '.join(close)}?" if close else ""
         known_text = ", ".join(self.known) if self.known else "none"
-        super().__init__(f"no {kind} called {name!r}.{meant} Known: {known_text}.{' ' + hint if hint else ''}")
+        super().__init__(f"no {kind} called {name!r}.{meant(name, self.known)} Known: {known_text}.{' ' + hint if hint else ''}")
 
 
 class MissingExtra(BadInput):

@@ -7,7 +7,6 @@ in its ``.llmops_lab`` folder (``LLMOPS_LAB_HOME`` moves it).
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import os
 import tomllib
@@ -16,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llmops_lab.errors import BadInput
+from llmops_lab.errors import BadInput, meant
 from llmops_lab.redact import name_secrets
 
 _PREFIX = "LLMOPS_LAB_"
@@ -149,8 +148,7 @@ def _default(name: str) -> Any:
 
 def _checked(name: str, value: Any, source: str) -> Any:
     if name not in _FIELDS or name == "project":
-        close = difflib.get_close_matches(name, _FIELDS, n=1)
-        hint = f" Did you mean {close[0]}?" if close else f" Known: {', '.join(sorted(_FIELDS))}."
+        hint = meant(name, _FIELDS) or f" Known: {', '.join(sorted(_FIELDS))}."
         raise BadInput(f"{source} sets {name!r}, which is no setting.{hint}")
     default = _default(name)
     if isinstance(default, Mapping):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from llmops_lab import settings as _settings
 from llmops_lab.api.answer import Answer
-from llmops_lab.errors import BadInput, ProviderFault
+from llmops_lab.errors import BadInput, ProviderFault, meant
 from llmops_lab.flows.ask import Asked, Partial
 from llmops_lab.flows.ask import ask as _ask
 from llmops_lab.flows.plan_ask import Question
@@ -85,10 +84,9 @@ def _check_values(prompt: Prompt, values: Mapping[str, Any]) -> None:
     known = sorted(prompt.variables | ({prompt.examples.by} if prompt.examples and prompt.examples.by else set()))
     for name in values:
         if name not in known:
-            close = difflib.get_close_matches(name, [*known, "params", "values", "model", "stream", "track"], n=2, cutoff=0.6)
-            meant = f" Did you mean {' or '.join(close)}?" if close else ""
+            close = meant(name, [*known, "params", "values", "model", "stream", "track"])
             slots = ", ".join(known) or "none"
             raise BadInput(
-                f"the prompt has no slot {{{{ {name} }}}}.{meant} Its slots: {slots}. "
+                f"the prompt has no slot {{{{ {name} }}}}.{close} Its slots: {slots}. "
                 "Sampling parameters go into params={...}, a row with further columns into values=row."
             )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import json
 import math
 import re
@@ -12,7 +11,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
-from llmops_lab.errors import BadInput, UnknownName
+from llmops_lab.errors import BadInput, UnknownName, meant
 
 
 class Options(argparse.ArgumentParser):
@@ -155,7 +154,7 @@ def _rows(text: str, variables: Mapping[str, Any]) -> Any:
     tables = [name for name, value in variables.items() if not name.startswith("_") and _is_table(value)]
     known = ", ".join(sorted(tables)) or "none"
     raise BadInput(
-        f"--rows {text}: there is no variable of that name.{_meant(text, tables)} Variables with rows: {known}. "
+        f"--rows {text}: there is no variable of that name.{meant(text, tables)} Variables with rows: {known}. "
         "A file is named with its ending, as in data.csv."
     )
 
@@ -198,14 +197,9 @@ def _plainly(message: str) -> str:
     found = re.match(r"(?P<what>.*?):? ?invalid choice: '(?P<name>.*?)' \(choose from (?P<known>.*)\)$", message)
     if found:
         known = [each.strip(" '") for each in found["known"].split(",")]
-        message = f"{found['what'].strip()} cannot be {found['name']!r}.{_meant(found['name'], known)} Known: {', '.join(known)}"
+        message = f"{found['what'].strip()} cannot be {found['name']!r}.{meant(found['name'], known)} Known: {', '.join(known)}"
     return message if message.endswith((".", "?")) else f"{message}."
 
 
 def _unknown(option: str, known: Sequence[str]) -> str:
-    return f"there is no option {option}.{_meant(option, known)} Known: {', '.join(sorted(known))}."
-
-
-def _meant(name: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    return f" Did you mean {' or '.join(close)}?" if close else ""
+    return f"there is no option {option}.{meant(option, known)} Known: {', '.join(sorted(known))}."

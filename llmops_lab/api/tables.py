@@ -12,7 +12,8 @@ from llmops_lab.api import plots
 from llmops_lab.api.answer import literal
 from llmops_lab.api.progress import money
 from llmops_lab.errors import BadInput, UnknownName
-from llmops_lab.flows.export import export, storable
+from llmops_lab.escapes import inert
+from llmops_lab.flows.export import export, without_surrogates
 from llmops_lab.grids.frame import columns
 
 
@@ -59,7 +60,7 @@ class Tables(ABC):
         try:
             return pandas.DataFrame(lines, columns=names)
         except UnicodeEncodeError:  # a lone surrogate, which a text column cannot hold: shown as its escape, as in a file
-            return pandas.DataFrame([{name: storable(value) for name, value in line.items()} for line in lines], columns=names)
+            return pandas.DataFrame([{name: without_surrogates(value) for name, value in line.items()} for line in lines], columns=names)
 
     def summary(self) -> Any:
         """A DataFrame with one line a (prompt, model)."""
@@ -135,5 +136,4 @@ def unscored(cells: list[dict[str, Any]], scorers: list[str]) -> list[str]:
 
 
 def _plain(value: Any) -> str:
-    # A label can come out of a file: control characters would reach the terminal.
-    return "".join(letter if letter.isprintable() else "?" for letter in str(value))
+    return inert(" ".join(str(value).split("\n")))

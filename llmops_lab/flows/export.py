@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from llmops_lab.errors import BadInput
+from llmops_lab.escapes import encodable, storable
 
 Cells = Sequence[Mapping[str, Any]]
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
@@ -54,7 +55,7 @@ def _separated(mark: str) -> Callable[[Cells, Path], None]:
 def _inert(value: Any) -> Any:
     if not isinstance(value, str):
         return value
-    text = storable(value).replace("\0", "\\x00")
+    text = storable(value)
     return f"'{text}" if text.lstrip(" ").startswith(_FORMULA) else text
 
 
@@ -69,7 +70,7 @@ def _lines(cells: Cells, path: Path) -> None:
 def _parquet(cells: Cells, path: Path) -> None:
     import pandas
 
-    table = {name: [storable(cell[name]) for cell in cells] for name in (cells[0] if cells else ())}
+    table = {name: [without_surrogates(cell[name]) for cell in cells] for name in (cells[0] if cells else ())}
     for name, values in table.items():
         kinds = {type(value) for value in values if value is not None}
         if bool in kinds and len(kinds) > 1:  # a scorer that says True here and 0.5 there
@@ -77,11 +78,9 @@ def _parquet(cells: Cells, path: Path) -> None:
     pandas.DataFrame(table).to_parquet(path)
 
 
-def storable(value: Any) -> Any:
+def without_surrogates(value: Any) -> Any:
     """A text with its lone surrogates as escapes; anything else as it is."""
-    if not isinstance(value, str) or value.isascii():
-        return value
-    return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    return encodable(value) if isinstance(value, str) else value
 
 
 _WRITERS: dict[str, Callable[[Cells, Path], None]] = {

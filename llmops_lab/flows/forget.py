@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmops_lab.errors import StoreError
+from llmops_lab.escapes import storable
 from llmops_lab.settings import Settings, home_dir
 from llmops_lab.store import care
-from llmops_lab.store.ledger import Ledger, open_ledger, plain
+from llmops_lab.store.ledger import Ledger, open_ledger
 from llmops_lab.track import outbox
 
 
@@ -66,7 +67,7 @@ def forget_row(settings: Settings, row_id: str) -> Report:
     ledger = open_ledger(settings)
     with outbox.paused(settings):
         calls = care.row_calls(ledger, row_id)
-        cleaned, unreadable = _clean_tables(home_dir(settings) / "outbox", plain(row_id), calls.keys)
+        cleaned, unreadable = _clean_tables(home_dir(settings) / "outbox", storable(row_id), calls.keys)
         elsewhere = _elsewhere(ledger, {grid["grid"] for grid in calls.grids})
         forgotten = care.forget_row(ledger, row_id)
     return Report(forgotten, tuple(cleaned), (*unreadable, *elsewhere), ledger.place, ledger.dialect.name)

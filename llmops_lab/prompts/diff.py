@@ -8,11 +8,11 @@ import json
 import re
 from dataclasses import dataclass
 
+from llmops_lab.escapes import inert
 from llmops_lab.prompts.template import Prompt
 from llmops_lab.records import Message, content_text
 
 _WORD = re.compile(r"\w+|\s+|[^\w\s]")
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _STYLE = {"delete": "background:#fdd;color:#800", "insert": "background:#dfd;color:#060"}
 
 
@@ -36,12 +36,12 @@ class Diff:
     def text(self) -> str:
         """Deleted words as ``[-old-]``, inserted ones as ``{+new+}``; control characters are shown as escapes."""
         marks = {"equal": "{}", "delete": "[-{}-]", "insert": "{{+{}+}}"}
-        return "".join(marks[op].format(_visible(text)) for op, text in self.parts)
+        return "".join(marks[op].format(inert(text)) for op, text in self.parts)
 
     @property
     def html(self) -> str:
         """The same with ``<del>`` and ``<ins>``, all text escaped."""
-        body = "".join(_html_part(op, _visible(text)) for op, text in self.parts)
+        body = "".join(_html_part(op, inert(text)) for op, text in self.parts)
         title = html.escape(f"{self.a} → {self.b}")
         note = "" if self.changed else " <em>no difference</em>"
         return f'<div class="llmops-diff"><strong>{title}</strong>{note}<pre style="white-space:pre-wrap">{body}</pre></div>'
@@ -122,11 +122,6 @@ def _content(message: Message) -> str:
 
 def _json(value: object) -> str:
     return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, default=str)
-
-
-def _visible(text: str) -> str:
-    # An escape sequence in a prompt must not drive the reader's terminal.
-    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def _html_part(op: str, text: str) -> str:

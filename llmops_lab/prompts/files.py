@@ -33,7 +33,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import difflib
 import io
 import json
 import tomllib
@@ -41,7 +40,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from llmops_lab.errors import BadInput
+from llmops_lab.errors import BadInput, meant
 from llmops_lab.prompts.fewshot import Examples
 from llmops_lab.prompts.template import Prompt
 
@@ -168,10 +167,7 @@ def _typed(where: str, table: Mapping[str, Any], key: str, kind: type) -> Any:
 def _known(where: str, table: Iterable[str], known: tuple[str, ...]) -> None:
     for key in table:
         if key not in known:
-            close = difflib.get_close_matches(key, known, n=1)
-            raise BadInput(
-                f"{where} has {key!r}, which is not known.{f' Did you mean {close[0]}?' if close else ''} Known: {', '.join(known)}."
-            )
+            raise BadInput(f"{where} has {key!r}, which is not known.{meant(key, known)} Known: {', '.join(known)}.")
 
 
 def _text(path: Path, suffix: str) -> str:
@@ -179,9 +175,7 @@ def _text(path: Path, suffix: str) -> str:
         data = path.read_bytes()
     except OSError as error:
         near = sorted(item.name for item in path.parent.glob(f"*{suffix}")) if path.parent.is_dir() else []
-        close = difflib.get_close_matches(path.name, near, n=3, cutoff=0.5)
-        meant = f" Did you mean {' or '.join(close)}?" if close else ""
-        raise BadInput(f"{path} cannot be read: {error.strerror or error}.{meant}") from error
+        raise BadInput(f"{path} cannot be read: {error.strerror or error}.{meant(path.name, near)}") from error
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -8,14 +8,13 @@ in a text with slots the line ends become ``\n``.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
-from llmops_lab.errors import BadInput
+from llmops_lab.errors import BadInput, meant
 from llmops_lab.prompts import _jinja, patterns
 from llmops_lab.prompts.fewshot import Embed, Examples
 from llmops_lab.records import Example, Message, Request, canonical, digest
@@ -195,10 +194,8 @@ class Prompt:
         if not gap.name:
             empty = sorted(name for name in self.variables if name in values and _is_missing(values[name]))
             return BadInput(f"{self._label}: {gap}.{' Empty here: ' + ', '.join(empty) + '.' if empty else ''}")
-        close = difflib.get_close_matches(gap.name, [str(name) for name in values], n=3, cutoff=0.5)
-        meant = f" Did you mean {' or '.join(close)}?" if close else ""
         known = ", ".join(map(str, values)) or "none"
-        return BadInput(f"{self._label} needs {{{{ {gap.name} }}}}, which is not there.{meant} Known: {known}.")
+        return BadInput(f"{self._label} needs {{{{ {gap.name} }}}}, which is not there.{meant(gap.name, map(str, values))} Known: {known}.")
 
 
 def _items(template: Any) -> Sequence[Any]:

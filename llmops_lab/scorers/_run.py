@@ -16,7 +16,6 @@ A plugin is one file with ``score(reply, target, *, OPTIONS)`` and ``higher_is_b
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import inspect
 import math
@@ -29,7 +28,7 @@ from types import MappingProxyType, ModuleType, NoneType, UnionType
 from typing import Any, Literal
 
 from llmops_lab import plugins
-from llmops_lab.errors import BadInput
+from llmops_lab.errors import BadInput, meant
 from llmops_lab.records import Reply, Score, canonical, digest
 from llmops_lab.scorers._text import is_missing, plain
 
@@ -243,10 +242,7 @@ def _options(name: str, function: Callable[..., Any], given: Mapping[str, Any]) 
     keywords = {key: parameter for key, parameter in _keywords(function).items() if key not in _RESERVED}
     for key in given:
         if key not in keywords and not (key in RESOURCES and key in _keywords(function)):
-            close = difflib.get_close_matches(key, keywords, n=1)
-            raise BadInput(
-                f"the scorer {name} has no option {key!r}.{f' Did you mean {close[0]}?' if close else ''} {_known(name, function)}"
-            )
+            raise BadInput(f"the scorer {name} has no option {key!r}.{meant(key, keywords)} {_known(name, function)}")
     missing = [key for key, parameter in keywords.items() if parameter.default is parameter.empty and key not in given]
     if missing:
         raise BadInput(f"the scorer {name} needs the option {missing[0]}: scorer({name!r}, {missing[0]}=...). {_known(name, function)}")

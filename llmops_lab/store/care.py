@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from llmops_lab.errors import BadInput, StoreError, UnknownName
+from llmops_lab.escapes import storable
 from llmops_lab.store._dialect import filesystem_of
 from llmops_lab.store._owner import is_alive
-from llmops_lab.store.ledger import Ledger, plain
+from llmops_lab.store.ledger import Ledger
 
 _DAY = 86400.0
 
@@ -167,7 +168,7 @@ def _ended(ledger: Ledger, before: float) -> list[str]:
 def row_calls(ledger: Ledger, row_id: str) -> RowCalls:
     """What the ledger knows of one row. Raises UnknownName, and BadInput while a grid with this row runs."""
     both = "SELECT key FROM cells WHERE row_id = ? UNION SELECT key FROM replies WHERE row_id = ?"
-    keys = frozenset(key for (key,) in ledger.select(both, (plain(row_id),) * 2))
+    keys = frozenset(key for (key,) in ledger.select(both, (storable(row_id),) * 2))
     if not keys:
         known = [name for (name,) in ledger.select("SELECT DISTINCT row_id FROM cells LIMIT 1000")]
         raise UnknownName("row", row_id, known[:50])
@@ -197,9 +198,9 @@ def forget_row(ledger: Ledger, row_id: str) -> Forgotten:
     )
     (after,) = ledger.select("SELECT COUNT(*) FROM replies")[0]
     _scrub(ledger)
-    others = sorted({other for _, _, other in found.cells} - {plain(row_id)})
+    others = sorted({other for _, _, other in found.cells} - {storable(row_id)})
     return Forgotten(
-        plain(row_id), found.grids, len(found.cells), before - after, tuple(others), tuple(sorted(runs)), tuple(sorted(traces))
+        storable(row_id), found.grids, len(found.cells), before - after, tuple(others), tuple(sorted(runs)), tuple(sorted(traces))
     )
 
 

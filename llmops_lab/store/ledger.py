@@ -15,6 +15,7 @@ from typing import Any
 
 from llmops_lab import settings as _settings
 from llmops_lab.errors import StoreError
+from llmops_lab.escapes import storable
 from llmops_lab.records import Outcome, Score, Status, Usage, canonical
 from llmops_lab.store._bodies import outcome_body, outcome_from, score_body, score_from
 from llmops_lab.store._dialect import Dialect, dialect_for, trouble
@@ -99,7 +100,7 @@ class Ledger:
 
     def reply(self, grid: str, key: str, row_id: str, outcome: Outcome) -> Write:
         """The row of one outcome."""
-        return _REPLY, [(key, grid, plain(row_id), outcome.status, outcome_body(outcome), time.time())]
+        return _REPLY, [(key, grid, storable(row_id), outcome.status, outcome_body(outcome), time.time())]
 
     def doubts(self, grid: str, keys: Iterable[str], kind: str, reason: str) -> Write:
         """Rows saying that these calls may have been paid for: ``lost`` (no outcome on record) or ``retried`` (one follows)."""
@@ -109,7 +110,7 @@ class Ledger:
     def scores(self, grid: str, items: Iterable[tuple[int, str, str, str | None, Score]]) -> Write:
         """Rows of ``(cell, key, scorer, fingerprint, score)``."""
         now = time.time()
-        return _SCORE, [(grid, cell, key, plain(scorer), mark, score_body(score), now) for cell, key, scorer, mark, score in items]
+        return _SCORE, [(grid, cell, key, storable(scorer), mark, score_body(score), now) for cell, key, scorer, mark, score in items]
 
     # -- grids -------------------------------------------------------------------------------------------------------------
     def begin(self, grid: str, name: str, plan: dict[str, Any], cells: Iterable[CellRow]) -> None:
@@ -118,11 +119,11 @@ class Ledger:
             (
                 "INSERT INTO grids (grid, name, plan, state, owner, started) VALUES (?, ?, ?, 'running', ?, ?) "
                 "ON CONFLICT (grid) DO UPDATE SET state = 'running', owner = excluded.owner, ended = NULL",
-                [(grid, plain(name), canonical(plan), self.owner, time.time())],
+                [(grid, storable(name), canonical(plan), self.owner, time.time())],
             )
         )
         for chunk in _chunks(cells, 5000):
-            rows = [(grid, c.cell, c.key, plain(c.prompt), plain(c.model), plain(c.row_id), c.replicate, c.reused) for c in chunk]
+            rows = [(grid, c.cell, c.key, storable(c.prompt), storable(c.model), storable(c.row_id), c.replicate, c.reused) for c in chunk]
             self.write((_CELL, rows))
 
     def end(self, grid: str, state: str) -> None:
@@ -139,7 +140,7 @@ class Ledger:
             "SELECT grid, name, plan, state, owner, started, ended, run_id FROM grids "
             "WHERE grid = ? OR run_id = ? OR name = ? ORDER BY started DESC LIMIT 1"
         )
-        rows = self.select(sql, (plain(grid_or_run),) * 3)
+        rows = self.select(sql, (storable(grid_or_run),) * 3)
         return self._grid_record(rows[0]) if rows else None
 
     def grids(self, limit: int = 20) -> list[dict[str, Any]]:
@@ -287,7 +288,7 @@ class Ledger:
 
     def outbox_failed(self, number: int, error: str) -> None:
         """Note a failed try; the entry stays."""
-        self.write(("UPDATE outbox SET tries = tries + 1, last_error = ? WHERE id = ?", [(plain(error)[:2000], number)]))
+        self.write(("UPDATE outbox SET tries = tries + 1, last_error = ? WHERE id = ?", [(storable(error)[:2000], number)]))
 
     # -- connections -------------------------------------------------------------------------------------------------------
     def select(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
@@ -350,14 +351,6 @@ def _close_all() -> None:
     for (_, pid), ledger in _open.items():
         if pid == os.getpid():
             ledger.close()
-
-
-def plain(text: str) -> str:
-    """A label or row id as its column holds it."""
-    # Labels and row ids are TEXT columns: no lone surrogates (SQLite), no NUL (PostgreSQL).
-    if text.isascii() and "\x00" not in text:
-        return text
-    return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\x00", "\\x00")
 
 
 def _chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:

@@ -8,6 +8,8 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 
+from llmops_lab.escapes import storable
+
 _KEY_LIMIT = 250
 _ILLEGAL = re.compile(r"[^/\w.\- ]" if os.name == "nt" else r"[^/\w.\- :]")  # MLflow forbids the colon on Windows alone
 
@@ -29,14 +31,9 @@ def keys(names: Iterable[str]) -> dict[str, str]:
     return {name: _hashed(legal, name) if legal in meeting and legal != name else legal for name, legal in made.items()}
 
 
-def plain(text: str) -> str:
-    """The text with NUL and lone surrogates as escapes: databases and protocol buffers refuse them."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\x00", "\\x00")
-
-
 def cut(text: str, limit: int, where: str = "") -> str:
     """At most ``limit`` characters; what was cut is said at the end, with the hash of the whole and ``where`` it lies."""
-    text = plain(text)
+    text = storable(text)
     if len(text) <= limit:
         return text
     note = f"... [cut from {len(text)} characters, sha256 {_hash(text)}{'; whole in ' + where if where else ''}]"

@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from llmops_lab.escapes import storable
 from llmops_lab.redact import Redactor
 from llmops_lab.settings import Settings
 from llmops_lab.track import connect, legal, runs
@@ -119,7 +120,7 @@ def _span(record: Mapping[str, Any]) -> Any:
             "attributes": {name: json.dumps(value) for name, value in _attributes(record).items() if value is not None},
             "status": {
                 "code": "STATUS_CODE_OK" if _succeeded(record) else "STATUS_CODE_ERROR",
-                "message": "" if _succeeded(record) else legal.plain(f"{record.get('error') or 'failed'}: {record.get('message') or ''}"),
+                "message": "" if _succeeded(record) else storable(f"{record.get('error') or 'failed'}: {record.get('message') or ''}"),
             },
         }
     )

@@ -34,16 +34,6 @@ def test_ordinary_names_stay_as_they_are_and_do_not_depend_on_the_others():
     assert made["a@b"].startswith("a_b-") and made["a#b"].startswith("a_b-")
 
 
-@given(st.text(st.characters(), max_size=400))
-def test_plain_text_can_be_encoded_and_has_no_nul(text):
-    assert "\x00" not in legal.plain(text).encode("utf-8").decode("utf-8")
-
-
-def test_plain_keeps_ordinary_text_and_escapes_the_rest():
-    assert legal.plain("grüße 🙂\n") == "grüße 🙂\n"
-    assert legal.plain("a\ud800b\x00c") == "a\\ud800b\\x00c"
-
-
 @pytest.mark.parametrize("length", [0, 999, 1000])
 def test_a_text_that_fits_is_not_touched(length):
     assert legal.cut("x" * length, 1000) == "x" * length
