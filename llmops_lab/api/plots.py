@@ -6,8 +6,8 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llmops_lab.api.answer import inert
 from llmops_lab.errors import BadInput
+from llmops_lab.escapes import inert
 
 _OUTLIERS = 50
 Lines = Sequence[Mapping[str, Any]]
@@ -105,7 +105,7 @@ def latency(cells: Lines) -> Any:
 
 def _apart(points: Sequence[tuple[float, float]]) -> list[str]:
     """Labels above and below by turns along the cost, so that neighbours of one score do not write over each other."""
-    order = sorted(range(len(points)), key=lambda number: points[number])
+    order = sorted(range(len(points)), key=lambda number: (points[number][1], points[number][0]))
     places = {number: "bottom center" if turn % 2 else "top center" for turn, number in enumerate(order)}
     return [places[number] for number in range(len(points))]
 

@@ -148,13 +148,13 @@ OVERLAPS = """() => {
 
 
 def test_labels_of_a_cost_figure_keep_apart(lab):
-    lab.run("import llmops_lab as lab\ndef right(reply, row): return True")
+    lab.run("import llmops_lab as lab\ndef right(reply, row): return len(reply.text.split()) != 43")
     lab.run("lab.configure(prices={'echo': {'input': 1000, 'output': 0}})")
-    prompts = {f"a prompt with a name, {words} words": "word " * words + "{{ q }}" for words in (40, 44, 90)}
+    prompts = {f"a prompt with a name, {words} words": "word " * words + "{{ q }}" for words in (40, 42, 44, 90)}
     lab.run(f"lab.grid({prompts!r}, [{{'q': '1'}}, {{'q': '2'}}], models=['echo'], scorers=[right], track=False)"
             ".plot(kind='cost')")  # fmt: skip
     lab.page.wait_for_selector(".js-plotly-plot .textpoint text")
-    assert lab.page.evaluate(OVERLAPS) == [3, 0]
+    assert lab.page.evaluate(OVERLAPS) == [4, 0]
     lab.run("lab.configure(prices=None)")
 
 
