@@ -294,7 +294,7 @@ def _note(text: str) -> None:
 
 def _safe(text: str) -> str:
     # What a model, a server or a file says can drive no terminal here, and gives away no key into a log.
-    from llmops_lab.api.answer import inert
+    from llmops_lab.escapes import inert
     from llmops_lab.redact import redact
 
     return inert(redact(text))

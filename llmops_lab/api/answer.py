@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import html
 import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from llmops_lab.api.display import literal, money, note, pre, shortened
+from llmops_lab.escapes import inert
 from llmops_lab.records import Message, Usage
 from llmops_lab.redact import Redactor
 
 if TYPE_CHECKING:
     from llmops_lab.flows.ask import Asked
-
-SHOWN_CHARACTERS = 50_000
-MUTED = "color:var(--jp-ui-font-color2,#767676);font-size:85%"
-WARNING = "color:var(--jp-error-color1,#cf222e);font-weight:600"
-_PRE = "white-space:pre-wrap;overflow-wrap:anywhere;margin:0 0 .4em 0"
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
 
 
 class PromptRef(NamedTuple):
@@ -63,8 +57,8 @@ class Answer:
         redact = Redactor()
         messages = tuple(dataclasses.replace(message, content=redact.tree(message.content)) for message in asked.request.messages)
         return cls(
-            reply.text, reply.usage, asked.cost_usd, reply.latency_s, reply.ttft_s, reply.finish_reason, asked.run_id, asked.trace_id,
-            PromptRef(prompt.name, prompt.version, prompt.sha256), messages, redact(asked.model.name), reply.tool_calls,
+            reply.text, reply.usage, asked.outcome.total_usd, reply.latency_s, reply.ttft_s, reply.finish_reason, asked.run_id,
+            asked.trace_id, PromptRef(prompt.name, prompt.version, prompt.sha256), messages, redact(asked.model.name), reply.tool_calls,
             asked.outcome.tries,
         )  # fmt: skip
 
@@ -110,41 +104,6 @@ def named(prompt: PromptRef) -> str:
     if prompt.version is not None:
         return f"{prompt.name}/{prompt.version}"
     return f"{prompt.name or 'prompt'} {prompt.sha256[:8]}"
-
-
-def money(usd: float | None) -> str:
-    """A sum in USD with as many digits as it needs; a missing one is not 0."""
-    if usd is None:
-        return "cost unknown"
-    return f"${usd:.2f}" if usd >= 1 else f"${usd:.6f}".rstrip("0").rstrip(".")
-
-
-def inert(text: str) -> str:
-    """A text whose control characters, lone surrogates and direction marks are escapes, so that it can drive no terminal and no page."""
-    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}" if ord(found[0]) < 256 else f"\\u{ord(found[0]):04x}", text)
-
-
-def shortened(text: str) -> str:
-    """The inert text, or its beginning with a line that says how much is left out."""
-    if len(text) <= SHOWN_CHARACTERS:
-        return inert(text)
-    return f"{inert(text[:SHOWN_CHARACTERS])}\n… {len(text) - SHOWN_CHARACTERS:,} more characters: the whole stands in .text"
-
-
-def pre(text: str) -> str:
-    """An inert text as HTML."""
-    return f'<pre style="{_PRE}">{html.escape(text)}</pre>'
-
-
-def literal(page: str) -> str:
-    """A piece of HTML in which JupyterLab typesets no formula: a sum is written with a dollar sign, and so is what a model makes up."""
-    return f'<div class="mathjax_ignore">{page}</div>'
-
-
-def note(parts: Sequence[str], warning: str = "") -> str:
-    """The muted line under an answer as HTML, with a warning in front where there is one."""
-    mark = [f'<span style="{WARNING}">{html.escape(warning)}</span>'] if warning else []
-    return f'<div style="{MUTED}">{" · ".join([*mark, *(html.escape(inert(part)) for part in parts)])}</div>'
 
 
 def metadata(answer: Answer) -> Mapping[str, Any]:

@@ -6,10 +6,11 @@ import warnings
 from concurrent.futures import Future
 from typing import Any
 
-from llmops_lab.api.answer import inert
-from llmops_lab.api.progress import View, money, view_for
+from llmops_lab.api.display import money
+from llmops_lab.api.progress import View, view_for
 from llmops_lab.api.tables import Tables, unscored
 from llmops_lab.errors import BadInput
+from llmops_lab.escapes import inert
 from llmops_lab.flows.estimate_grid import estimate_grid
 from llmops_lab.flows.plan_grid import PlannedGrid
 from llmops_lab.flows.run_grid import run_grid

@@ -7,7 +7,6 @@ loop's. So a view may touch IPython. It draws ten times a second at most.
 from __future__ import annotations
 
 import importlib
-import math
 import shutil
 import sys
 import threading
@@ -15,6 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol, TextIO
 
+from llmops_lab.api.display import duration, money
 from llmops_lab.errors import BadInput
 from llmops_lab.grids.run import Progress
 
@@ -132,24 +132,6 @@ def _counts(progress: Progress) -> str:
     if progress.cost_usd:
         parts.append(money(progress.cost_usd))
     return ", ".join(parts)
-
-
-def money(cost: float | None) -> str:
-    """USD for reading: an unknown sum is said to be unknown, and small ones keep two figures."""
-    if cost is None:
-        return "cost unknown"
-    digits = 2 if cost >= 1 or cost <= 0 else 1 - math.floor(math.log10(cost))
-    return f"${cost:,.{max(2, digits)}f}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds for reading."""
-    whole = round(seconds)
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    if whole < 120:
-        return f"{whole} s"
-    return f"{whole // 60} min" if whole < 7200 else f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def _kernel() -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 from llmops_lab import settings as _settings
 from llmops_lab.api import calls
-from llmops_lab.api.progress import duration, money
+from llmops_lab.api.display import duration, money
 from llmops_lab.errors import BadInput, ExitCode, LabError
 from llmops_lab.records import Estimate, Verdict
 from llmops_lab.stats.verdict import sentence
@@ -85,8 +85,8 @@ def failure_lines(grid: Any, cells: Counter[str]) -> list[str]:
         return []
     messages: dict[str, str] = {}
     kinds: Counter[str] = Counter()
-    for cell in open_ledger(_settings.load()).cells(grid.grid_id):
-        if cell.outcome is not None and cell.outcome.status == "failed":
+    for cell in open_ledger(_settings.load()).cells(grid.grid_id, status="failed"):
+        if cell.outcome is not None:
             kinds[cell.outcome.error] += 1
             messages.setdefault(cell.outcome.error, f"row {cell.row.row_id}: {cell.outcome.message}")
     return [f"failed: {count:,} {kind} (for example {_short(messages[kind])})" for kind, count in kinds.most_common()]

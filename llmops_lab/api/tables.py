@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from llmops_lab.api import plots
-from llmops_lab.api.answer import literal
-from llmops_lab.api.progress import money
+from llmops_lab.api.display import literal, money, table
 from llmops_lab.errors import BadInput, UnknownName
 from llmops_lab.escapes import inert
 from llmops_lab.flows.export import export, without_surrogates
@@ -92,23 +91,19 @@ class Tables(ABC):
         return plots.scores(self._lines(), name)
 
     def __repr__(self) -> str:
-        shown = [_shown(line, self.scorers) for line in self._lines()]
-        head = list(dict.fromkeys(name for line in shown for name in line))
-        widths = [max(len(name), *(len(line.get(name, "")) for line in shown)) for name in head]
-        table = [head, *([line.get(name, "") for name in head] for line in shown)]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in table]
-        return "\n".join([*lines, self._story()])
+        return f"{self._table()[0]}\n{self._story()}"
 
     def _repr_html_(self) -> str:
+        return literal(f"{self._table()[1]}<p>{html.escape(self._story())}</p>")
+
+    def _table(self) -> tuple[str, str]:
         shown = [_shown(line, self.scorers) for line in self._lines()]
         head = list(dict.fromkeys(name for line in shown for name in line))
-        titles = "".join(f"<th>{html.escape(name)}</th>" for name in head)
-        body = "".join("<tr>" + "".join(f"<td>{html.escape(line.get(name, ''))}</td>" for name in head) + "</tr>" for line in shown)
-        return literal(f"<table><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table><p>{html.escape(self._story())}</p>")
+        return table(head, [[line.get(name) for name in head] for line in shown])
 
 
 def _shown(line: dict[str, Any], scorers: list[str]) -> dict[str, str]:
-    shown = {name: _plain(line[name]) for name in ("prompt", "model", "n", "n_ok", "n_failed")}
+    shown = {name: str(line[name]) for name in ("prompt", "model", "n", "n_ok", "n_failed")}
     shown |= {name: str(line[name]) for name in ("n_cancelled", "n_skipped", "n_truncated") if line[name]}
     for name in scorers:
         value = line[name]
@@ -130,10 +125,6 @@ def unscored(cells: list[dict[str, Any]], scorers: list[str]) -> list[str]:
     for name in scorers:
         left = [cell for cell in cells if cell["status"] == "ok" and cell[name] is None]
         if left:
-            reason = next((cell[f"{name}_error"] for cell in left if cell[f"{name}_error"]), "")
-            told.append(f"{name} left {len(left):,} unscored{f' ({_plain(reason)[:120]})' if reason else ''}")
+            reason = " ".join(next((cell[f"{name}_error"] for cell in left if cell[f"{name}_error"]), "").split())
+            told.append(f"{name} left {len(left):,} unscored{f' ({inert(reason)[:120]})' if reason else ''}")
     return told
-
-
-def _plain(value: Any) -> str:
-    return inert(" ".join(str(value).split("\n")))

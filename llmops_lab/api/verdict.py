@@ -6,7 +6,7 @@ import html
 from dataclasses import fields
 
 from llmops_lab import records
-from llmops_lab.api.answer import literal
+from llmops_lab.api.display import literal
 
 _COLOURS = {  # of JupyterLab's theme, so that they can be read on a dark page too
     "better": "var(--jp-success-color0,#1a7f37)",

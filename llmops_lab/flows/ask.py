@@ -54,11 +54,6 @@ class Asked:
     run_id: str | None = None
     latest: Prompt | None = None
 
-    @property
-    def cost_usd(self) -> float | None:
-        """What all tries cost; None when it is not known."""
-        return self.outcome.total_usd
-
 
 def ask(question: Question, settings: Settings, *, progress: Callable[[Partial], None] | None = None) -> list[Asked]:
     """Ask, record, tell MLflow. One ``Asked`` for each repeat, failed ones too.

@@ -6,7 +6,10 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llmops_lab.api.answer import SHOWN_CHARACTERS, Answer, inert, literal, metadata, money, note, pre, shortened
+from llmops_lab.api import display
+from llmops_lab.api.answer import Answer, metadata
+from llmops_lab.api.display import literal, money, note, pre, shortened
+from llmops_lab.escapes import inert
 from llmops_lab.flows.ask import Partial
 from llmops_lab.prompts.diff import Diff
 from llmops_lab.records import Estimate, Request, content_text
@@ -98,14 +101,8 @@ def table(columns: Sequence[str], lines: Sequence[Sequence[object]], empty: str 
     """A table. None and empty cells stay empty; ``empty`` says what to do when there is no line."""
     if not lines:
         return said(empty)
-    cells = [["" if value is None else inert(str(value))[:SHOWN_CHARACTERS].replace("\n", " ") for value in line] for line in lines]
-    widths = [max(len(name), *(len(line[at]) for line in cells)) for at, name in enumerate(columns)]
-    plain = "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in [list(columns), *cells]
-    )
-    head = "".join(f'<th style="text-align:left">{html.escape(name)}</th>' for name in columns)
-    body = "".join("<tr>" + "".join(f'<td style="text-align:left">{html.escape(cell)}</td>' for cell in line) + "</tr>" for line in cells)
-    return {"text/plain": plain, "text/html": literal(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")}
+    plain, rich = display.table(columns, lines)
+    return {"text/plain": plain, "text/html": literal(rich)}
 
 
 def said(text: str) -> Bundle:

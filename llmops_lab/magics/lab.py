@@ -65,7 +65,7 @@ def _cost(_: Any) -> Bundle:
 
 
 def _spent(spent: Spent) -> tuple[str, str, str]:
-    from llmops_lab.api.progress import money
+    from llmops_lab.api.display import money
 
     return f"{spent.calls:,}", money(spent.cost_usd), f"{spent.unpriced:,}" if spent.unpriced else ""
 

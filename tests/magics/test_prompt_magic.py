@@ -40,7 +40,7 @@ def test_the_answer_comes_first_and_then_one_line_about_it(kernel):
     assert text == kernel.value("a.text")
     assert footer.startswith("[tiny (fixture) · 20 → 1 tokens · ")
     assert " s · first token " in footer
-    assert " · $0 · qa " in footer
+    assert " · $0.00 · qa " in footer
     assert f'<pre style="white-space:pre-wrap;overflow-wrap:anywhere;margin:0 0 .4em 0">{text}</pre>' in ran.html
 
 
