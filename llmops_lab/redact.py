@@ -78,17 +78,13 @@ def _environment_pattern() -> re.Pattern[str] | None:
 class Redactor:
     """A snapshot of the known secrets; make one per grid or question, not per call (reading the environment costs)."""
 
-    def __init__(self, extra: tuple[str, ...] = ()) -> None:
-        """``extra``: further secret values, for example keys that were read from a file."""
+    def __init__(self) -> None:
         self._environment = _environment_pattern()
-        kept = sorted((value for value in extra if len(value) >= _MIN_SECRET_LENGTH), key=len, reverse=True)
-        self._extra = re.compile("|".join(map(re.escape, kept))) if kept else None
 
     def __call__(self, text: str) -> str:
         """The text with every known secret replaced by ``[redacted]``."""
-        for pattern in (self._environment, self._extra):
-            if pattern is not None:
-                text = pattern.sub(MASK, text)
+        if self._environment is not None:
+            text = self._environment.sub(MASK, text)
         if _may_hold_a_key(text):
             text = _SHAPE.sub(MASK, text)
         return text

@@ -33,7 +33,6 @@ class StopRule:
         self._values: dict[int, list[list[float]]] = {}
         self._left: dict[int, int] = {}
         self._next = 0
-        self.rows_used = 0
         self.decided = False
         self.unbounded: float | None = None
         """The first score outside the bounds; from then on the rule cannot decide, because the interval needs them."""
@@ -53,7 +52,6 @@ class StopRule:
     def _count(self, values: list[list[float]]) -> None:
         if self.decided or self.unbounded is not None or self._variants < 2:
             return
-        self.rows_used += 1
         means = [sum(each) / len(each) if each else None for each in values]
         for sequence, mean in zip(self._sequences, means[1:], strict=True):
             if means[0] is not None and mean is not None:

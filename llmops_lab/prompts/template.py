@@ -17,7 +17,7 @@ from typing import Any
 from llmops_lab.errors import BadInput, meant
 from llmops_lab.prompts import _jinja, patterns
 from llmops_lab.prompts.fewshot import Embed, Examples
-from llmops_lab.records import Example, Message, Request, canonical, digest
+from llmops_lab.records import Example, Message, canonical, digest
 from llmops_lab.redact import Redactor
 
 SLOT = "examples"
@@ -145,10 +145,6 @@ class Prompt:
             raise self._explained(gap, values) from gap
         except BadInput as error:
             raise BadInput(f"{self._label}: {error}") from error
-
-    def request(self, values: Mapping[str, Any], params: Mapping[str, Any] | None = None) -> Request:
-        """The request for one row. The prompt's own params win over ``params``, which are the grid's."""
-        return Request(self.render(values), {**(params or {}), **self.params}, self.schema)
 
     def extract(self, text: str) -> str:
         """The final answer in a reply: what follows the last ``Answer:`` line under a reasoning pattern, else the text as it is."""

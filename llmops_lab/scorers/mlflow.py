@@ -2,14 +2,13 @@
 
 It gets ``outputs`` (the reply's text), ``inputs`` (the row's columns) and ``expectations`` (the row's columns, and
 the expected value as ``expected_response``). Scorers of traces or whole sessions cannot judge a cell. A rating yes
-or no becomes True or False; any other word is an error, since it cannot be averaged. MLflow's telemetry is switched
-off unless the environment says otherwise.
+or no becomes True or False; any other word is an error, since it cannot be averaged. MLflow's telemetry and downloads
+are switched off unless the environment says otherwise.
 """
 
 from __future__ import annotations
 
 import inspect
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +16,7 @@ from llmops_lab.errors import BadInput, UnknownName
 from llmops_lab.records import Reply, Score, digest
 from llmops_lab.scorers._run import Scorer, versions
 from llmops_lab.scorers._text import is_missing, well_formed
+from llmops_lab.track.connect import set_defaults
 
 higher_is_better = True
 expensive = True
@@ -26,7 +26,7 @@ _RATINGS = {"yes": True, "no": False, "true": True, "false": False, "pass": True
 
 def adapt(what: Any, *, options: Mapping[str, Any]) -> Scorer:
     """A Scorer of a built-in scorer's name and its options, or of a scorer object. Raises UnknownName, or BadInput for what it refuses."""
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    set_defaults()
     from mlflow.genai import scorers
 
     if isinstance(what, str):

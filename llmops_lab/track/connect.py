@@ -55,8 +55,7 @@ def prepare(settings: Settings) -> str:
     has set stay as they are. The process's tracking URI is set when the user set none. Raises StoreError when the
     store cannot be made.
     """
-    for name, value in DEFAULTS.items():
-        os.environ.setdefault(name, value)
+    set_defaults()
     with _guard:
         uri = tracking_uri(settings)
         path = _sqlite_path(uri)
@@ -64,6 +63,12 @@ def prepare(settings: Settings) -> str:
             _create(path, _artifact_root(settings, uri))
         _export(uri)
     return uri
+
+
+def set_defaults() -> None:
+    """Switch off what MLflow would send or fetch by itself; to be called before it is first imported. What the user set stays."""
+    for name, value in DEFAULTS.items():
+        os.environ.setdefault(name, value)
 
 
 def tracking_uri(settings: Settings) -> str:

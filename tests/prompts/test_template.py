@@ -144,14 +144,6 @@ def test_helpers_of_jinja_are_no_variables():
     assert Prompt("{% for i in range(2) %}{{ x }}{% endfor %}").variables == {"x"}
 
 
-def test_the_request_carries_schema_and_params_and_the_prompts_own_win():
-    request = Prompt("{{ q }}", params={"temperature": 1}, schema={"type": "object"}).request(
-        {"q": "?"}, {"temperature": 0, "max_tokens": 9}
-    )
-    assert request.params == {"temperature": 1, "max_tokens": 9}
-    assert request.schema == {"type": "object"}
-
-
 def test_the_hash_covers_the_content_and_not_the_origin():
     base = Prompt("{{ q }}")
     assert base.sha256 == Prompt("{{ q }}", name="n", version=3, author="a").sha256

@@ -151,6 +151,13 @@ def test_a_missing_package_names_the_extra(monkeypatch):
 
 
 class TestMlflow:
+    def test_what_mlflow_would_fetch_by_itself_is_switched_off_before_it_is_imported(self, monkeypatch):
+        for name in ("MLFLOW_DISABLE_TELEMETRY", "MLFLOW_MODEL_CATALOG_URI"):
+            monkeypatch.delenv(name, raising=False)
+        with pytest.raises(UnknownName):
+            bind("mlflow:NoSuchScorer")
+        assert (os.environ["MLFLOW_DISABLE_TELEMETRY"], os.environ["MLFLOW_MODEL_CATALOG_URI"]) == ("true", "")
+
     def test_a_rating_by_name(self):
         scorer = bind("mlflow:RegexMatch", pattern="^Answer")
         assert (scorer.name, scorer.higher_is_better, scorer.needs_target) == ("RegexMatch", True, False)
