@@ -91,6 +91,12 @@ class Request:
         return "\n".join(content_text(message.content) for message in self.messages)
 
 
+def output_limit(params: Mapping[str, Any]) -> int:
+    """The most tokens that these parameters let a model write, in all of its ``n`` replies; 0 where nothing limits it."""
+    limit = max(int(params.get(name) or 0) for name in ("max_tokens", "max_completion_tokens"))
+    return max(0, limit) * max(1, int(params.get("n") or 1))
+
+
 def content_text(content: str | tuple[dict[str, Any], ...]) -> str:
     """The text of a message's content; image and audio parts are left out."""
     if isinstance(content, str):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import tomllib
 from collections.abc import Mapping
@@ -117,9 +118,12 @@ def _from_pyproject(project: Path | None) -> dict[str, Any]:
     if path is None or not path.is_file():
         return {}
     try:
-        table: dict[str, Any] = tomllib.loads(path.read_text("utf-8")).get("tool", {}).get("llmops_lab", {})
+        tools = tomllib.loads(path.read_text("utf-8")).get("tool", {})
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadInput(f"{path} cannot be read: {error}. Mend the file and try again.") from error
+    table = tools.get("llmops_lab", {}) if isinstance(tools, dict) else {}
+    if not isinstance(table, dict):
+        raise BadInput(f"{path}: llmops_lab must be a table, [tool.llmops_lab], not {table!r}.")
     return table
 
 
@@ -154,13 +158,36 @@ def _checked(name: str, value: Any, source: str) -> Any:
     if isinstance(default, Mapping):
         if not isinstance(value, Mapping):
             raise BadInput(f"{source}: {name} must be a table, not {value!r}.")
+        for provider, limits in value.items() if name == "limits" else ():
+            _check_limits(limits, f"{source}: limits of {provider!r}")
         return value
     if isinstance(default, str):
-        return str(value)
+        if not isinstance(value, str):
+            raise BadInput(f"{source}: {name} must be a text, not {value!r}.")
+        return value
+    return _number(name, value, source, type(default))
+
+
+def _number(name: str, value: Any, source: str, kind: type) -> Any:
     try:
-        number = type(default)(value)
-    except (TypeError, ValueError):
-        raise BadInput(f"{source}: {name} must be a number, not {value!r}.") from None  # its words would repeat the value
+        number = kind(value)
+        exact = not isinstance(value, bool) and math.isfinite(number) and (isinstance(value, str) or number == value)
+    except (TypeError, ValueError, OverflowError):
+        exact = False
+    if not exact:
+        raise BadInput(f"{source}: {name} must be a {'whole ' if kind is int else ''}number, not {value!r}.")
     if number < 0 or (name in ("concurrency", "timeout") and number == 0):
         raise BadInput(f"{source}: {name} must be above 0, not {value!r}.")
+    if name == "trace_sample" and number > 1:
+        raise BadInput(f"{source}: trace_sample is a share of the cells, from 0 to 1, not {value!r}.")
     return number
+
+
+def _check_limits(limits: Any, where: str) -> None:
+    if not isinstance(limits, Mapping) or not limits or not set(limits) <= {"concurrency", "rpm"}:
+        raise BadInput(f"{where} must be a table of concurrency (calls in flight) and rpm (requests a minute), not {limits!r}.")
+    for name, value in limits.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+            raise BadInput(f"{where}: {name} must be a number above 0, not {value!r}.")
+        if name == "concurrency" and value < 1:
+            raise BadInput(f"{where}: concurrency must be 1 or more, not {value!r}.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import numbers
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -121,17 +122,19 @@ _ASKED = tuple(_DEFAULTS)
 
 def _planned(*, prompts: Any, rows: Any, models: Any, scorers: Sequence[Any], expected: str | None, track: bool, **how: Any) -> Any:
     from llmops_lab.flows.plan_grid import GridAsk, plan_grid
+    from llmops_lab.grids.frame import check_names
     from llmops_lab.grids.rows import read_rows
     from llmops_lab.prompts.files import load_prompts
 
     settings = _settings.load()
     loaded = load_prompts(prompts, fetch=lambda uri: prompts_library().get(uri))
     table = read_rows(rows)
-    judges = [scorer(each) if isinstance(each, str) or not hasattr(each, "fingerprint") else each for each in _listed(scorers)]
+    judges = [scorer(each) if isinstance(each, str) or not hasattr(each, "fingerprint") else each for each in _listed(scorers or ())]
     _check_columns(judges, expected, table)
     specs = [each if isinstance(each, ModelSpec) else ModelSpec(each) for each in _listed(models or settings.model)]
     _check_labels([spec.name for spec in specs], "models", 'lab.model("...", label="...")')
     _check_labels([judge.name for judge in judges], "scorers", 'lab.scorer("...", label="...")')
+    check_names([judge.name for judge in judges])
 
     def number(name: str, least: float) -> Any:
         return _above(name, getattr(settings, name) if how[name] is None else how[name], least)
@@ -142,7 +145,7 @@ def _planned(*, prompts: Any, rows: Any, models: Any, scorers: Sequence[Any], ex
         models=specs,
         judges=judges,
         expected=expected,
-        params={**_DEFAULT_PARAMS, **(how["params"] or {})},
+        params={**_DEFAULT_PARAMS, **_named_params(how["params"])},
         repeats=_whole("repeats", how["repeats"], 1),
         concurrency=_whole("concurrency", number("concurrency", 1), 1),
         timeout=number("timeout", 0.001),
@@ -165,6 +168,8 @@ def load(run_id: str) -> Any:
     from llmops_lab.api.grid import Grid
     from llmops_lab.api.logged import LoggedGrid
 
+    if not isinstance(run_id, str):
+        raise BadInput(f"a grid is named by its run id or its name, which are texts, not {run_id!r:.80}.")
     settings = _settings.load()
     ledger = open_ledger(settings)
     record = ledger.grid(run_id)
@@ -195,10 +200,11 @@ def compare(
     """
     from llmops_lab.flows import compare as comparing
 
-    first = load(grid) if isinstance(grid, str) else grid
-    second = first if other is None else load(other) if isinstance(other, str) else other
+    first = _held(grid)
+    second = first if other is None else _held(other)
     judge = _judge(first, scorer)
     _judge(second, scorer)
+    comparing.check_answers(first.dataset, second.dataset)
     left, right = first.records(), second.records()
     for column, value in (("model", model), ("prompt", prompt)):
         if value is not None:
@@ -219,7 +225,7 @@ def compare_all(grid: Any, *, baseline: str, scorer: str = "exact", by: str = "p
     """
     from llmops_lab.flows import compare as comparing
 
-    grid = load(grid) if isinstance(grid, str) else grid
+    grid = _held(grid)
     options: dict[str, Any] = {"judge": _judge(grid, scorer), "baseline": baseline, "by": by, "alpha": alpha, "state": grid.state}
     return [Verdict.of(each) for each in comparing.compare_all(grid.records(), **options)]
 
@@ -242,6 +248,10 @@ class _Prompts:
 prompts = _Prompts()
 
 
+def _held(grid: Any) -> Any:
+    return grid if hasattr(grid, "judges") else load(grid)
+
+
 def _judge(grid: Any, scorer: str) -> dict[str, Any]:
     if scorer not in grid.scorers:
         raise UnknownName("score column", scorer, grid.scorers)
@@ -250,7 +260,7 @@ def _judge(grid: Any, scorer: str) -> dict[str, Any]:
 
 def _check_columns(judges: Sequence[Any], expected: str | None, table: Any) -> None:
     if expected is not None:
-        table.require(expected)
+        table.require(str(expected))
     for judge in judges:
         if judge.needs_target and expected is None:
             raise BadInput(f"the scorer {judge.name} compares with an expected answer. Say which column holds it: expected='...'.")
@@ -267,11 +277,17 @@ def _listed(given: Any) -> list[Any]:
 
 
 def _above(name: str, value: Any, least: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < least:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value) or value < least:
         raise BadInput(
             f"{name} must be a number above 0, not {value!r}." if least else f"{name} must be a number, 0 or more, not {value!r}."
         )
-    return value
+    return value if isinstance(value, int | float) else float(value)  # a number of numpy's
+
+
+def _named_params(params: Any) -> Mapping[str, Any]:
+    if params is not None and not isinstance(params, Mapping):
+        raise BadInput(f"params are names with values, such as {{'temperature': 0}}, not {params!r:.80}.")
+    return params or {}
 
 
 def _name(name: Any) -> str:

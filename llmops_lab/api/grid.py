@@ -79,6 +79,12 @@ class Grid(Tables):
         return list(record["plan"]["judges"]) if record else []
 
     @property
+    def dataset(self) -> dict[str, Any]:
+        """What is kept of the rows: source, digest, number, columns; and digests of the ids and of the expected values."""
+        record = self._ledger.grid(self.grid_id)
+        return dict(record["plan"]["dataset"]) if record else {}
+
+    @property
     def maybe_paid_twice(self) -> list[str]:
         """Keys of calls that may have been paid for more than once, from every process that ever ran this grid's cells."""
         return self._ledger.doubted(self.grid_id)

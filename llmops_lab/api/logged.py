@@ -33,6 +33,11 @@ class LoggedGrid(Tables):
         """Name, plugin, direction and bounds of each scorer."""
         return list(self._entry["judges"])
 
+    @property
+    def dataset(self) -> dict[str, Any]:
+        """What is kept of the rows: source, digest, number, columns; and digests of the ids and of the expected values."""
+        return dict(self._entry["dataset"])
+
     def records(self) -> list[dict[str, Any]]:
         """One dict a cell, in plan order."""
         import pandas

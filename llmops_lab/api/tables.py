@@ -34,6 +34,11 @@ class Tables(ABC):
     def judges(self) -> list[dict[str, Any]]:
         """Name, plugin, direction and bounds of each scorer."""
 
+    @property
+    @abstractmethod
+    def dataset(self) -> dict[str, Any]:
+        """What is kept of the rows: source, digest, number, columns; and digests of the ids and of the expected values."""
+
     @abstractmethod
     def records(self) -> list[dict[str, Any]]:
         """One dict a cell, in plan order."""

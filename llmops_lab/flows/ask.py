@@ -17,7 +17,7 @@ from llmops_lab.flows.plan_ask import PlannedAsk, Question, plan_ask, session_of
 from llmops_lab.flows.track_ask import track_ask, track_stopped
 from llmops_lab.grids.loop import submit
 from llmops_lab.grids.run import GridRun, redacted
-from llmops_lab.models._ask import Asker, Pool
+from llmops_lab.models._ask import Asker, Pool, limits_of
 from llmops_lab.models._warm import leave
 from llmops_lab.prompts.template import Prompt
 from llmops_lab.records import ModelSpec, Outcome, Request
@@ -81,7 +81,7 @@ def _send(planned: PlannedAsk, ledger: Ledger, progress: Callable[[Partial], Non
     settings, question, session = planned.settings, planned.question, session_of(ledger, planned.settings)
     session.begin(ledger, planned)
     inbox = _Inbox(question.repeats, planned.redact)
-    pool = Pool(settings.concurrency, settings.limits.get(planned.provider.pool))
+    pool = Pool(settings.concurrency, limits_of(question.model.spec, planned.provider.pool, settings))
     asker = Asker(planned.provider, pool, timeout=settings.timeout, retries=settings.retries, budget=None, stream=question.stream)
     listening = _Listening(asker, inbox, stream=question.stream)
     concurrency = min(question.repeats, settings.concurrency)
@@ -157,7 +157,9 @@ class _Listening:
         self._places = 0
         self.group = asker.group
 
-    async def ask(self, request: Request, *, on_retry: Callable[[ProviderFault], None] | None = None) -> Outcome:
+    async def ask(
+        self, request: Request, *, on_send: Callable[[], None] | None = None, on_retry: Callable[[ProviderFault], None] | None = None
+    ) -> Outcome:
         """The outcome of one question."""
         place, self._places = self._places, self._places + 1
 
@@ -169,5 +171,6 @@ class _Listening:
         def heard(piece: str) -> None:
             self._inbox.put(place, piece, "asking")
 
-        self.outcomes[place] = await self._asker.ask(request, on_text=heard if self._stream else None, on_retry=retrying)
+        on_text = heard if self._stream else None
+        self.outcomes[place] = await self._asker.ask(request, on_text=on_text, on_send=on_send, on_retry=retrying)
         return self.outcomes[place]

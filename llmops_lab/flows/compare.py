@@ -74,11 +74,22 @@ def _means(a: Mapping[tuple[Any, ...], list[Any]], b: Mapping[tuple[Any, ...], l
     return sum(sides[0]) / len(both), sum(sides[1]) / len(both), binary, partial
 
 
+def check_answers(a: Mapping[str, Any], b: Mapping[str, Any]) -> None:
+    """Raise DoesNotPair for two grids' ``dataset`` whose rows have the same ids but were compared with other expected values."""
+    if a.get("answers") != b.get("answers") and None not in (a.get("answers"), b.get("answers")) and a.get("ids") == b.get("ids"):
+        raise DoesNotPair(
+            f"the two grids have the same row ids, but other expected values in them (columns {a['expected']!r} and {b['expected']!r}), "
+            "so their scores do not mean the same. Run both on the same rows."
+        )
+
+
 def side(records: Records, by: str, name: str | None) -> list[Mapping[str, Any]]:
     """The records of one prompt or one model. Raises BadInput for another ``by``, UnknownName with the names that are there."""
     if by not in ("prompt", "model"):
         raise BadInput(f"by is 'prompt' or 'model', not {by!r}.")
     known = list(dict.fromkeys(record[by] for record in records))
+    if name is None:
+        raise BadInput(f"a comparison has two sides: say a=... and b=..., each the name of a {by}. Known: {', '.join(known)}.")
     if name not in known:
         raise UnknownName(by, str(name), known)
     return [record for record in records if record[by] == name]
@@ -130,6 +141,8 @@ def compare_all(records: Records, *, judge: Mapping[str, Any], baseline: str, by
     """Judge every other prompt (or model) against ``baseline``, so that the chance of any false verdict is at most alpha."""
     base = side(records, by, baseline)
     others = [str(name) for name in dict.fromkeys(record[by] for record in records) if name != baseline]
+    if not others:
+        raise BadInput(f"there is nothing to compare {baseline} with: the grid has no other {by}.")
     if state == "decided":
         options: dict[str, Any] = {"judge": judge, "alpha": alpha, "margin": None, "watched": len(others)}
         return [compare(base, side(records, by, name), names=(baseline, name), **options) for name in others]

@@ -79,6 +79,8 @@ def plan_grid(ask: GridAsk, settings: Settings) -> PlannedGrid:
     rows = dataclasses.replace(ask.rows, ids=[redact(each) for each in ask.rows.ids])
     plan = Plan(variants, targets, rows, repeats=ask.repeats, params=ask.params, redact=redact)
     plan.prepare()
+    if ask.budget is not None:
+        _need_token_limits(plan, providers)
     budget = None if ask.budget is None else Budget(ask.budget)
     return PlannedGrid(ask, settings, uuid.uuid4().hex, open_ledger(settings), providers, plan, redact, budget)
 
@@ -98,3 +100,13 @@ def _need_prices(models: Sequence[ModelSpec], providers: Sequence[Provider]) -> 
                 f"a budget needs a price, and {spec.spec} has none that is known. Set it: [tool.llmops_lab.prices.{spec.spec!r}] "
                 "input = ..., output = ... (USD per million tokens), or leave the budget out."
             )
+
+
+def _need_token_limits(plan: Plan, providers: Sequence[Provider]) -> None:
+    for prompt, variant in enumerate(plan.variants):
+        for model, provider in enumerate(providers):
+            if provider.price is not None and provider.price.output and not plan.most_output(prompt, model):
+                raise BadInput(
+                    f"a budget needs a limit on the tokens of a reply, and {variant.label} with {plan.targets[model].label} has none: "
+                    "any call could pass it. Set params={'max_tokens': N}, or leave the budget out."
+                )

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any
 
+from llmops_lab.errors import StoreError
 from llmops_lab.flows.plan_grid import PlannedGrid
 from llmops_lab.flows.track import track_grid
 from llmops_lab.grids.decide import StopRule, shuffled_rows
 from llmops_lab.grids.loop import submit
 from llmops_lab.grids.run import GridRun
-from llmops_lab.models._ask import Asker, Pool
+from llmops_lab.models._ask import Asker, Pool, limits_of
 from llmops_lab.models._provider import in_flight
 from llmops_lab.models._warm import leave
+from llmops_lab.records import digest
 from llmops_lab.store.ledger import CellRow
 
 _ALPHA = 0.05
@@ -44,6 +47,8 @@ async def _pass(planned: PlannedGrid, run: GridRun, reused: Mapping[int, int]) -
     finally:
         await leave(*dict.fromkeys(planned.providers))
     if run.problem is not None:
+        with suppress(StoreError):  # a ledger that cannot be written to may not take this either
+            await asyncio.get_running_loop().run_in_executor(None, planned.ledger.end, planned.grid, run.state)
         return None
     return await asyncio.get_running_loop().run_in_executor(None, _end, planned, run.state)
 
@@ -65,9 +70,9 @@ def _askers(planned: PlannedGrid) -> list[Asker]:
     ask, pools = planned.ask, dict[str, Pool]()
     if planned.budget is not None:
         planned.budget.reopen()
-    for provider in planned.providers:
+    for spec, provider in zip(ask.models, planned.providers, strict=True):
         places = max(ask.concurrency, in_flight(provider))
-        pools.setdefault(provider.pool, Pool(places, planned.settings.limits.get(provider.pool)))
+        pools.setdefault(provider.pool, Pool(places, limits_of(spec.spec, provider.pool, planned.settings)))
     options: dict[str, Any] = {"timeout": ask.timeout, "retries": ask.retries, "budget": planned.budget, "stream": ask.stream}
     return [Asker(each, pools[each.pool], **options) for each in planned.providers]
 
@@ -80,7 +85,10 @@ def _description(planned: PlannedGrid) -> dict[str, Any]:
         for label, each in ask.prompts.items()
     ]
     models = [{"label": each.label, "identity": each.identity, "params": dict(each.params)} for each in planned.plan.targets]
-    dataset = {"source": rows.source, "digest": rows.digest, "rows": len(rows.items), "columns": rows.columns}
+    dataset: dict[str, Any] = {"source": rows.source, "digest": rows.digest, "rows": len(rows.items), "columns": rows.columns}
+    if ask.expected is not None:  # which answer each row was compared with: two grids that differ in it do not pair
+        dataset |= {"expected": ask.expected, "ids": digest(sorted(rows.ids))}
+        dataset["answers"] = digest(dict(zip(rows.ids, (row.get(ask.expected) for row in rows.items), strict=True)))
     judges = [{name: getattr(each, name) for name in ("name", "plugin", "higher_is_better", "bounds")} for each in ask.judges]
     how = {name: getattr(ask, name) for name in ("repeats", "stop", "expected", "budget", "stream", "reuse")}
     plan = {"prompts": prompts, "models": models, "dataset": dataset, "params": dict(ask.params), "how": how}

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from llmops_lab.errors import StoreError
+from llmops_lab.errors import LabError
 from llmops_lab.grids.decide import StopRule
 from llmops_lab.grids.plan import Plan
 from llmops_lab.grids.vote import Finished, Heard, Votes
@@ -115,8 +115,10 @@ class Scoring:
             if heard and self._problem is None:
                 try:
                     self._score(heard)
-                except StoreError as error:
+                except LabError as error:
                     self._problem = error
+                except Exception as error:
+                    self._problem = LabError(f"the scores could not be taken down: {type(error).__name__}: {error}")
 
     def _score(self, heard: Sequence[Heard]) -> None:
         run = self._run
@@ -143,7 +145,10 @@ class Scoring:
     def _judged(self, judge: Judge, heard: Heard, target: Any, row: Mapping[str, Any]) -> Score:
         if heard.reply is None:
             return Score(None, reason="the vote is open: not all repeats of this row were answered")
-        score = judge(heard.reply, target, row)
+        try:
+            score = judge(heard.reply, target, row)
+        except BaseException as error:  # an interrupt that a scorer makes up must not end the thread that scores
+            score = Score(None, error=f"{type(error).__name__}: {error}")
         if heard.share is not None:
             score = dataclasses.replace(score, detail={**score.detail, "vote": heard.reply.text, "share": heard.share})
         return _redacted_score(score, self._run.redact)

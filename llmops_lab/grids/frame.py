@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from llmops_lab.errors import BadInput
 from llmops_lab.records import Score
 from llmops_lab.store.ledger import CellState, Ledger
 
@@ -14,6 +15,23 @@ CELL_COLUMNS = (
     *("prompt", "model", "row_id", "replicate", "status", "text"),
     *("input_tokens", "output_tokens", "cost_usd", "latency_s", "ttft_s", "finish_reason", "error", "key"),
 )
+
+
+_SUMMARY_COLUMNS = (
+    *("prompt", "model", "n", "n_ok", "n_failed", "n_cancelled", "n_skipped", "n_truncated"),
+    *("cost_usd", "latency_p50", "latency_p95"),
+)
+
+
+def check_names(scorers: Sequence[str]) -> None:
+    """Raise BadInput for a scorer whose column would take the place of another one."""
+    made = [f"{name}{end}" for name in scorers for end in ("_error", "_low", "_high", "_n")]
+    taken = {*CELL_COLUMNS, *_SUMMARY_COLUMNS, *made}
+    for name in scorers:
+        if name in taken or not taken.isdisjoint({f"{name}_low", f"{name}_n"} & {*CELL_COLUMNS, *_SUMMARY_COLUMNS}):
+            raise BadInput(
+                f"no score can be called {name!r}: the tables have a column of that name. Give it a label: lab.scorer(..., label=...)."
+            )
 
 
 def columns(scorers: Sequence[str]) -> list[str]:

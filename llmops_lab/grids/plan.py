@@ -18,14 +18,16 @@ from typing import Any
 
 from llmops_lab.errors import BadInput, LabError
 from llmops_lab.grids.rows import Rows
-from llmops_lab.records import Message, Request, canonical
+from llmops_lab.records import Message, Request, canonical, output_limit
 
 DEFAULT_PARAMS: Mapping[str, Any] = {"temperature": 0, "max_tokens": 256}
 """What is sent where neither the caller, nor the prompt, nor the model says otherwise."""
 CHARACTERS_PER_TOKEN = 4
 """For a guess before anything is sent; models differ."""
 KEY_BYTES = 32
-_NUMBERS = frozenset({"temperature", "top_p", "top_k", "max_tokens", "seed", "presence_penalty", "frequency_penalty"})
+_NUMBERS = frozenset(
+    {"temperature", "top_p", "top_k", "max_tokens", "max_completion_tokens", "n", "seed", "presence_penalty", "frequency_penalty"}
+)
 Render = Callable[[Mapping[str, Any]], tuple[Message, ...]]
 
 
@@ -108,7 +110,7 @@ class Plan:
 
     def most_output(self, prompt: int, model: int) -> int:
         """The token limit of a reply; 0 where none is set."""
-        return int(self._params[prompt][model].get("max_tokens") or 0)
+        return output_limit(self._params[prompt][model])
 
     def key(self, cell: int) -> str:
         """The call key of a cell, 64 hex digits. ``prepare`` must have run."""
@@ -167,7 +169,13 @@ def _numbered(head: Any, body: bytes, seen: dict[bytes, int]) -> bytes:
 def _merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for layer in layers:
+        if not isinstance(layer, Mapping) or not all(isinstance(name, str) for name in layer):
+            raise BadInput(f"params are names with values, such as {{'temperature': 0}}, not {layer!r:.80}.")
         merged.update(layer)
+    try:
+        canonical(merged)
+    except TypeError as error:
+        raise BadInput(f"params hold a value that cannot be sent: {error}.") from error
     for name in _NUMBERS & merged.keys():
         value = merged[name]
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value)):

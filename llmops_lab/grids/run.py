@@ -47,8 +47,10 @@ class Ask(Protocol):
         """Calls that it wants at once, for full batches; 0 where the grid's own number is right."""
         ...
 
-    async def ask(self, request: Request, *, on_retry: Callable[[ProviderFault], None] | None = None) -> Outcome:
-        """The outcome of one question."""
+    async def ask(
+        self, request: Request, *, on_send: Callable[[], None] | None = None, on_retry: Callable[[ProviderFault], None] | None = None
+    ) -> Outcome:
+        """The outcome of one question. ``on_send`` is called as each try goes out, ``on_retry`` with its fault before the next."""
         ...
 
 
@@ -130,7 +132,7 @@ class GridRun:
             with quick_handover():
                 await asyncio.gather(*(self._run_group(models) for models in groups.values()))
             await self.loop.run_in_executor(None, self._scoring.finish)
-        except StoreError as error:
+        except LabError as error:
             self._fail(error)
         finally:
             self._scoring.close()
@@ -182,28 +184,33 @@ class GridRun:
     async def _one(self, cell: int, row: int, ask: Ask, window: _Window) -> None:
         key, row_id = self.plan.key(cell), self.plan.rows.ids[row]
         window.sent(cell)
-        retries = 0
+        on_its_way = False
+
+        def sent() -> None:
+            nonlocal on_its_way
+            on_its_way = True
+            self.calls += 1
 
         def retried(fault: ProviderFault) -> None:
-            nonlocal retries
-            retries += 1
-            self.calls += 1
+            nonlocal on_its_way
+            on_its_way = False
             if fault.in_doubt:
                 self.ledger.put([self.ledger.doubts(self.grid, [key], "retried", fault.kind)], _nothing)
 
         try:
-            outcome = await ask.ask(self.plan.request(cell), on_retry=retried)
+            outcome = await ask.ask(self.plan.request(cell), on_send=sent, on_retry=retried)
         except asyncio.CancelledError:
-            self.calls += 1
             self.statuses[cell] = CANCELLED
-            self.ledger.put([self.ledger.doubts(self.grid, [key], "lost", "cancelled while in flight")], _nothing)
+            if on_its_way:
+                self.ledger.put([self.ledger.doubts(self.grid, [key], "lost", "cancelled while in flight")], _nothing)
+            else:
+                window.unsend(cell)
             raise
         window.finished += 1
         if outcome.status == "skipped":
             window.unsend(cell)
             self._stop("budget")
             return
-        self.calls += outcome.tries - retries
         self._answered = self._answered or outcome.answered
         outcome = redacted(outcome, self.redact)
         await self._commit(self.ledger.reply(self.grid, key, row_id, outcome))

@@ -10,10 +10,10 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
 from llmops_lab import plugins
-from llmops_lab.errors import BadInput, ProviderFault
+from llmops_lab.errors import BadInput, LabError, ProviderFault
 from llmops_lab.models._prices import price_of
 from llmops_lab.models._provider import Price, Provider, in_flight
-from llmops_lab.records import Outcome, Reply, Request, Usage
+from llmops_lab.records import Outcome, Reply, Request, Usage, canonical, output_limit
 from llmops_lab.settings import Settings
 
 MAX_WAIT = 120.0
@@ -31,6 +31,12 @@ def open_model(spec: str, settings: Settings) -> Provider:
     if provider.price is None:
         provider.price = price_of(spec, settings)
     return provider
+
+
+def limits_of(spec: str, pool: str, settings: Settings) -> Mapping[str, float] | None:
+    """What the settings say under a provider's base URL (a slash at its end does not count), else under its name."""
+    found = (limits for name, limits in settings.limits.items() if name.rstrip("/") == pool.rstrip("/"))
+    return next(found, settings.limits.get(spec.partition(":")[0]))
 
 
 class Pool:
@@ -144,10 +150,11 @@ class Budget:
 
 
 def most_it_can_cost(request: Request, price: Price, timeout: float) -> float:
-    """Upper bound in USD of one try: no token is shorter than a byte, and the reply ends at ``max_tokens``."""
+    """Upper bound in USD of one try: no token is shorter than a byte, and the reply ends at its limit of tokens."""
     size = sum(len(message.role) + 8 for message in request.messages) + len(request.text.encode("utf-8", "replace"))
     images = sum(part.get("type") != "text" for m in request.messages if not isinstance(m.content, str) for part in m.content)
-    reply = int(request.params.get("max_tokens") or 0)
+    size += sum(len(canonical(each)) for each in (request.schema, *request.tools) if each)
+    reply = output_limit(request.params)
     tokens: float = (price.input or 0.0) * (size + images * _TOKENS_PER_IMAGE) + (price.output or 0.0) * reply
     return tokens + (price.gpu_hour or 0.0) * timeout / 3600.0
 
@@ -176,15 +183,23 @@ class Asker:
         return in_flight(self.provider)
 
     async def ask(
-        self, request: Request, *, on_text: Callable[[str], None] | None = None, on_retry: Callable[[ProviderFault], None] | None = None
+        self,
+        request: Request,
+        *,
+        on_text: Callable[[str], None] | None = None,
+        on_send: Callable[[], None] | None = None,
+        on_retry: Callable[[ProviderFault], None] | None = None,
     ) -> Outcome:
-        """The outcome of one question. ``on_retry`` hears of every fault before the next try. Status "skipped" means over budget."""
+        """The outcome of one question. Status "skipped" means over budget.
+
+        ``on_send`` is called as each try goes out, ``on_retry`` with every fault before the next try.
+        """
         on_text = on_text or (_ignore if self._stream else None)
         tries, fault, faults = 0, ProviderFault("bad_request", "no try was made"), list[ProviderFault]()
         while tries <= self._retries:
             tries += 1
             try:
-                reply = await self._once(request, on_text)
+                reply = await self._once(request, on_text, on_send)
             except ProviderFault as problem:
                 fault = problem
                 faults.append(problem)
@@ -202,7 +217,7 @@ class Asker:
             await asyncio.sleep(self._backoff(tries, fault))
         return _with_bill(Outcome("failed", None, fault.kind, str(fault), tries, fault.answered), faults)
 
-    async def _once(self, request: Request, on_text: Callable[[str], None] | None) -> Reply | None:
+    async def _once(self, request: Request, on_text: Callable[[str], None] | None, on_send: Callable[[], None] | None) -> Reply | None:
         price, budget = self.provider.price, self.budget
         await self.pool.enter()
         reserved = spent = 0.0
@@ -214,8 +229,10 @@ class Asker:
                     return None
                 spent = reserved  # what a cancelled or unanswered try may have cost
             self.sent += 1
+            if on_send is not None:
+                on_send()
             started = time.monotonic()
-            reply = await self.provider.ask(request, timeout=self._timeout, on_text=on_text)
+            reply = await self._answer(request, on_text)
             if price is not None and reply.cost_usd is None:
                 reply = dataclasses.replace(reply, cost_usd=price.cost(reply.usage, reply.latency_s))
             spent = reserved if reply.cost_usd is None else reply.cost_usd
@@ -232,6 +249,15 @@ class Asker:
             if budget is not None and reserved:
                 budget.settle(reserved, spent)
             self.pool.leave()
+
+    async def _answer(self, request: Request, on_text: Callable[[str], None] | None) -> Reply:
+        try:
+            return await self.provider.ask(request, timeout=self._timeout, on_text=on_text)
+        except LabError:
+            raise
+        except Exception as error:  # a provider file that breaks its promise fails this call, not the grid
+            message = f"the provider of {self.provider.identity} broke: {type(error).__name__}: {error}"
+            raise ProviderFault("server_error", message, retryable=False, in_doubt=True) from error
 
     def _backoff(self, tries: int, fault: ProviderFault) -> float:
         if fault.retry_after is not None:

@@ -61,6 +61,10 @@ def load_prompts(value: Any, *, fetch: Fetch | None = None) -> dict[str, Prompt]
     if isinstance(value, Path) or (isinstance(value, str) and _is_path(value)):
         return read_file(value, fetch=fetch)
     if isinstance(value, Mapping):
+        names = [str(name) for name in value]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise BadInput(f"two prompts are called {twice!r}. Give them names that read differently.")
         found = {str(name): load_prompt(item, fetch=fetch) for name, item in value.items()}
     else:
         found = _numbered(value if isinstance(value, list | tuple) and not _is_chat(value) else [value], fetch)

@@ -114,8 +114,8 @@ def bind(
         scorer = _from_object(what, options, resources, label)
     changes: dict[str, Any] = {}
     if label is not None:
-        if not label.strip():
-            raise BadInput("a scorer's label names its column, so it cannot be empty.")
+        if not isinstance(label, str) or not label.strip():
+            raise BadInput(f"a scorer's label names its column, so it is a text and cannot be empty: not {label!r}.")
         changes["name"] = label
     if higher_is_better is not None:
         changes["higher_is_better"] = higher_is_better
