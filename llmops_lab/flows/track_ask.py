@@ -68,6 +68,8 @@ def _entry(planned: PlannedAsk, ledger: Ledger, place: int, outcome: Outcome, st
     question, request, reply = planned.question, planned.plan.request(place), outcome.reply
     entry = {
         "id": _trace(planned, place),
+        "trace_id": traces.trace_id(_trace(planned, place)),
+        "row_id": planned.plan.rows.ids[0],
         "asks": session_of(ledger, planned.settings).grid,
         "run_name": NAME,
         "name": question.prompt.name or "prompt",

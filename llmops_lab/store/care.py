@@ -188,7 +188,7 @@ def forget_row(ledger: Ledger, row_id: str) -> Forgotten:
     What lies outside the ledger is the caller's story.
     """
     found = row_calls(ledger, row_id)
-    entries, runs, traces = _entries_of(ledger, {(grid, str(cell)) for grid, cell, _ in found.cells})
+    entries, runs, traces = _entries_of(ledger, found)
     runs |= {grid["run_id"] for grid in found.grids if grid["run_id"]}
     (before,) = ledger.select("SELECT COUNT(*) FROM replies")[0]
     values = [(key,) for key in sorted(found.keys)]
@@ -212,19 +212,23 @@ def _cells_of(ledger: Ledger, keys: Collection[str]) -> list[tuple[str, int, str
     return found
 
 
-def _entries_of(ledger: Ledger, cells: Collection[tuple[str, str]]) -> tuple[list[int], set[str], set[str]]:
-    """Of the outbox: numbers of the traces of these cells, and the ids of the runs and traces that were delivered."""
+def _entries_of(ledger: Ledger, found: RowCalls) -> tuple[list[int], set[str], set[str]]:
+    """Of the outbox: numbers of the traces of these calls, and the ids of the runs and traces that were delivered."""
     entries: list[int] = []
     runs: set[str] = set()
     traces: set[str] = set()
-    grids = {grid for grid, _ in cells}
-    for number, kind, payload, remote in ledger.select("SELECT id, kind, payload, remote_id FROM outbox WHERE kind IN ('grid', 'trace')"):
+    grids, rows = {grid for grid, _, _ in found.cells}, {row_id for _, _, row_id in found.cells}
+    cells = {(grid, str(cell)) for grid, cell, _ in found.cells}
+    for number, kind, payload, remote in ledger.select("SELECT id, kind, payload, remote_id FROM outbox"):
         entry = json.loads(payload)
         if kind == "grid" and entry["grid"] in grids and remote:
             runs.add(remote)
         if kind == "trace" and (entry.get("grid"), (entry.get("tags") or {}).get("cell")) in cells:
             entries.append(number)
             traces |= {remote} if remote else set()
+        if kind == "ask" and entry.get("row_id") in rows:  # what is remote here is the run that all questions share
+            entries.append(number)
+            traces |= {entry["trace_id"]} if remote else set()
     return entries, runs, traces
 
 

@@ -63,6 +63,21 @@ def test_no_byte_of_the_row_is_left(home):
     assert set(frame["status"]) == {"ok"} and frame["text"].str.contains("What about").all()
 
 
+def test_a_single_question_is_forgotten_by_the_id_of_its_row(home, mlflow_away):
+    lab.ask(f"Who is {PLANTED}?", "echo")
+    (row_id,) = lab.load("asks").frame()["row_id"]
+    assert holding(home, PLANTED)
+    report = forget_row(settings.load(), row_id)
+    assert holding(home, PLANTED) == [] and (report.forgotten.replies, report.traces) == (1, ())
+
+
+def test_the_trace_of_a_forgotten_question_is_named(home):
+    answer = lab.ask(f"Who is {PLANTED}?", "echo")
+    (row_id,) = lab.load("asks").frame()["row_id"]
+    assert answer.run_id is not None
+    assert forget_row(settings.load(), row_id).traces == (answer.trace_id,)
+
+
 def test_the_ledger_never_held_the_question(home):
     """What was sent is rendered anew from the data when it is needed; only replies and scores are kept."""
     with ModelServer(answer=lambda text: "fine") as server:
