@@ -7,8 +7,9 @@ import numpy
 import pytest
 
 import llmops_lab as lab
-from llmops_lab import plugins
+from llmops_lab import plugins, settings
 from llmops_lab.errors import BadInput, DoesNotPair, UnknownName
+from llmops_lab.track import connect
 from tests.servers import ModelServer
 
 ROWS = [{"id": str(number), "q": f"q{number}", "a": f"q{number}"} for number in range(6)]
@@ -251,6 +252,14 @@ class TestPairing:
         assert lab.compare(first, ask(rows=[{**row, "more": 1} for row in ROWS]), scorer="exact").n_pairs == 6
         with pytest.raises(DoesNotPair, match="'a'"):
             lab.compare(first, ask(rows=[{**row, "a": "else"} for row in ROWS]), scorer="exact")
+
+
+def test_labels_with_slashes_keep_a_metric_each():
+    models = [lab.model("echo", label="c"), lab.model("echo", label="b/c")]
+    grid = ask(prompts={"a/b": "{{ q }}", "a": "no"}, models=models, scorers=[named("right"), "exact"], track=True)
+    logged = connect.client(settings.load()).get_run(grid.run_id).data.metrics
+    assert sorted(value for name, value in logged.items() if name.startswith("exact/")) == [0.0, 0.0, 1.0, 1.0]
+    assert sum(name.startswith("n_ok/") for name in logged) == 4 and logged["exact/a/c"] == 0.0
 
 
 def test_a_name_that_is_not_there_is_still_answered_with_those_that_are():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,7 +13,7 @@ from llmops_lab.errors import BadInput, StoreError
 from llmops_lab.flows.deliver import deliver
 from llmops_lab.flows.export import export
 from llmops_lab.flows.tables import cell_table, summary_table
-from llmops_lab.records import Request
+from llmops_lab.records import Request, digest
 from llmops_lab.redact import Redactor
 from llmops_lab.settings import Settings, home_dir
 from llmops_lab.store.ledger import CellState, Ledger
@@ -73,11 +74,15 @@ def _entry(ledger: Ledger, settings: Settings, record: dict[str, Any]) -> dict[s
 def _metrics(summary: list[dict[str, Any]], scorers: list[str]) -> Iterator[tuple[str, float]]:
     columns = [f"{name}{end}" for name in scorers for end in ("", "_low", "_high", "_n")]
     columns += ["n", "n_ok", "n_failed", "n_truncated", "cost_usd", "latency_p50", "latency_p95"]
+    joined = Counter(f"{line['prompt']}/{line['model']}" for line in summary)
     for line in summary:
+        variant = f"{line['prompt']}/{line['model']}"
+        if joined[variant] > 1:  # "a/b" with "c", and "a" with "b/c": neither may take the other's place
+            variant += f"-{digest([line['prompt'], line['model']])[:8]}"
         extra = [name for name, value in line.items() if name not in columns and name.startswith(tuple(f"{each}_" for each in scorers))]
         for column in (*columns, *extra):
             if isinstance(line[column], int | float):
-                yield f"{column}/{line['prompt']}/{line['model']}", line[column]
+                yield f"{column}/{variant}", line[column]
 
 
 def _worth_a_trace(ledger: Ledger, settings: Settings, grid: str) -> Iterator[CellState]:
