@@ -5,12 +5,13 @@ import time
 
 import numpy
 import pytest
+from aiohttp import web
 
 import llmops_lab as lab
 from llmops_lab import plugins, settings
 from llmops_lab.errors import BadInput, DoesNotPair, UnknownName
 from llmops_lab.track import connect
-from tests.servers import ModelServer
+from tests.servers import ModelServer, completion
 
 ROWS = [{"id": str(number), "q": f"q{number}", "a": f"q{number}"} for number in range(6)]
 
@@ -122,6 +123,23 @@ class TestCounts:
             grid.cancel()
             grid.wait()
             assert grid.calls == len(server.requests) and grid.maybe_paid_twice == []
+
+    def test_to_start_a_grid_that_runs_sends_nothing_twice(self):
+        with ModelServer(latency_ms=50) as server:
+            grid = ask(models=[f"openai:m@{server.url}"], wait=False)
+            assert grid.start().wait().state == "done" and grid.calls == len(server.requests) == 6
+
+    @pytest.mark.parametrize("counts", [{"prompt_tokens": -5, "completion_tokens": True}, {"prompt_tokens": 1.5}, {}, None, []])
+    def test_token_counts_that_are_none_are_unknown_and_cost_nothing_less(self, counts):
+        async def play(request, body):
+            return web.json_response({**completion("x", body), "usage": counts})
+
+        with ModelServer() as server:
+            server.always(play)
+            lab.configure(prices={f"openai:m@{server.url}": {"input": 1.0, "output": 1.0}})
+            grid = ask(models=[f"openai:m@{server.url}"], rows=ROWS[:1])
+        cell = grid.frame().iloc[0]
+        assert cell["status"] == "ok" and cell[["input_tokens", "output_tokens", "cost_usd"]].isna().all() and grid.spent == 0
 
 
 class TestBudget:

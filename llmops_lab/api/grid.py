@@ -90,7 +90,9 @@ class Grid(Tables):
         return self._ledger.doubted(self.grid_id)
 
     def start(self) -> Grid:
-        """Begin (or go on with) the cells that have no good reply yet; returns at once."""
+        """Begin (or go on with) the cells that have no good reply yet; returns at once. Nothing happens while it runs."""
+        if self._future is not None and not self._future.done():
+            return self
         if self._planned is None:
             raise BadInput(
                 "this grid was loaded from the ledger and is read only. Call lab.grid(...) with the same arguments to go on with it."

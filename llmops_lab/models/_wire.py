@@ -138,8 +138,12 @@ def usage(found: Any) -> Usage:
     """Token counts as reported; None for what is missing."""
     if not isinstance(found, dict):
         return Usage()
-    given, made = found.get("prompt_tokens"), found.get("completion_tokens")
-    return Usage(given if isinstance(given, int) else None, made if isinstance(made, int) else None)
+    given, made = (found.get(name) for name in ("prompt_tokens", "completion_tokens"))
+    return Usage(_count(given), _count(made))
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
 def logprobs(found: Any) -> tuple[float, ...] | None:
