@@ -7,9 +7,7 @@ itself, past the line.
 
 import asyncio
 import contextlib
-import os
 import shutil
-import signal
 import socket
 import sqlite3
 import subprocess
@@ -28,46 +26,12 @@ from llmops_lab.store.ledger import open_ledger
 from llmops_lab.track import connect
 from llmops_lab.track import outbox as boxes
 from tests.faults.conftest import FULL, environment, full
+from tests.mlflow_server import MlflowServer
 from tests.servers import ModelServer
 
 GENEROUS = 60.0  # seconds; MLflow's own way of finding out that its server is away takes four minutes
 ROWS = [{"id": str(number), "question": f"question {number}"} for number in range(30)]
 LOCKED = ("question 3", "question 17")  # cells that fail, so that each gets a trace
-
-
-class Server:
-    """A ``mlflow server`` on a store of its own."""
-
-    def __init__(self, folder):
-        self._folder, self._process = folder, None
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            self._port = listener.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self._port}"
-
-    def start(self):
-        stores = ["--backend-store-uri", f"sqlite:///{self._folder}/mlflow.db", "--artifacts-destination", f"{self._folder}/artifacts"]
-        command = ["server", "--host", "127.0.0.1", "--port", str(self._port), "--workers", "1", *stores]
-        quiet = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-        with open(self._folder / "server.log", "ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "mlflow", *command],
-                env=environment(self._folder, **quiet),
-                stdout=log,
-                stderr=log,
-                cwd=self._folder,
-                start_new_session=True,
-            )
-        until = time.monotonic() + 180
-        while not connect.reachable(Settings(tracking_uri=self.url), 1.0):
-            assert time.monotonic() < until and self._process.poll() is None, (self._folder / "server.log").read_text()
-            time.sleep(0.1)
-
-    def kill(self):
-        if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-            self._process = None
 
 
 class Line:
@@ -129,7 +93,7 @@ class Line:
 def server(tmp_path_factory, _made_store):
     folder = tmp_path_factory.mktemp("server")
     shutil.copy(_made_store / "mlflow.db", folder)
-    server = Server(folder)
+    server = MlflowServer(folder)
     yield server
     server.kill()
 
@@ -241,7 +205,7 @@ def forget_acknowledgements():
 @pytest.mark.timeout(full(300, 1800))
 def test_a_line_that_breaks_at_any_request_loses_and_doubles_nothing(server, models, tracked, seeded):
     random, seed = seeded
-    if server._process is None:
+    if not server.runs:
         server.start()
     line = Line(server.url)
     tracked(line.url)

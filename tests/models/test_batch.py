@@ -106,8 +106,8 @@ def test_a_stop_string_at_the_start_leaves_nothing_or_little(stop):
 
 def test_loading_the_model_is_no_ones_latency():
     def slowly():
-        time.sleep(0.3)
+        time.sleep(2)
         return Notebook()
 
     replies = ask_all(Batcher("notebook", slowly), ["one", "two"])
-    assert all(0 < reply.latency_s < 0.3 for reply in replies)
+    assert all(0 < reply.latency_s < 2 for reply in replies)
