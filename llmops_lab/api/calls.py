@@ -13,12 +13,10 @@ from llmops_lab import plugins
 from llmops_lab import settings as _settings
 from llmops_lab.api.progress import view_for
 from llmops_lab.api.verdict import Verdict
-from llmops_lab.errors import BadInput, LabError, UnknownName
+from llmops_lab.errors import BadInput, UnknownName
 from llmops_lab.flows.embedder import embedder
 from llmops_lab.records import Estimate, ModelSpec
 from llmops_lab.store.ledger import open_ledger
-
-_DEFAULT_PARAMS = {"temperature": 0, "max_tokens": 256}
 
 
 def model(spec: str, *, label: str = "", **params: Any) -> ModelSpec:
@@ -123,6 +121,7 @@ _ASKED = tuple(_DEFAULTS)
 def _planned(*, prompts: Any, rows: Any, models: Any, scorers: Sequence[Any], expected: str | None, track: bool, **how: Any) -> Any:
     from llmops_lab.flows.plan_grid import GridAsk, plan_grid
     from llmops_lab.grids.frame import check_names
+    from llmops_lab.grids.plan import DEFAULT_PARAMS
     from llmops_lab.grids.rows import read_rows
     from llmops_lab.prompts.files import load_prompts
 
@@ -145,7 +144,7 @@ def _planned(*, prompts: Any, rows: Any, models: Any, scorers: Sequence[Any], ex
         models=specs,
         judges=judges,
         expected=expected,
-        params={**_DEFAULT_PARAMS, **_named_params(how["params"])},
+        params={**DEFAULT_PARAMS, **_named_params(how["params"])},
         repeats=_whole("repeats", how["repeats"], 1),
         concurrency=_whole("concurrency", number("concurrency", 1), 1),
         timeout=number("timeout", 0.001),
@@ -232,10 +231,9 @@ def compare_all(grid: Any, *, baseline: str, scorer: str = "exact", by: str = "p
 
 def prompts_library() -> Any:
     """The prompt library of this project, in MLflow's registry."""
-    from llmops_lab.prompts.library import Library
-    from llmops_lab.track.prompts import Registry
+    from llmops_lab.flows.prompts import library
 
-    return Library(Registry(_settings.load()))
+    return library(_settings.load())
 
 
 class _Prompts:
@@ -316,6 +314,3 @@ def _stop(stop: str | None, judges: Sequence[Any], variants: int) -> str | None:
             "Name a true/false or bounded scorer first, or leave stop out."
         )
     return stop
-
-
-__all__ = ["LabError", "compare", "compare_all", "estimate", "grid", "load", "model", "models", "prompts", "scorer", "scorers"]
