@@ -83,6 +83,8 @@ class Redactor:
 
     def __call__(self, text: str) -> str:
         """The text with every known secret replaced by ``[redacted]``."""
+        if len(text) < _MIN_SECRET_LENGTH:
+            return text
         if self._environment is not None:
             text = self._environment.sub(MASK, text)
         if _may_hold_a_key(text):

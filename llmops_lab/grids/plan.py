@@ -25,6 +25,8 @@ DEFAULT_PARAMS: Mapping[str, Any] = {"temperature": 0, "max_tokens": 256}
 CHARACTERS_PER_TOKEN = 4
 """For a guess before anything is sent; models differ."""
 KEY_BYTES = 32
+MOST_KEPT = 5_000
+"""Rendered prompts that a plan keeps; with more of them each is rendered a second time when its turn comes."""
 _NUMBERS = frozenset(
     {"temperature", "top_p", "top_k", "max_tokens", "max_completion_tokens", "n", "seed", "presence_penalty", "frequency_penalty"}
 )
@@ -86,6 +88,7 @@ class Plan:
             for i, v in enumerate(variants)
         ]
         self._keys = bytearray()
+        self._rendered: list[tuple[Message, ...]] = []  # row by row; empty for a large plan, which is rendered again cell by cell
         self.input_characters = [0] * len(variants)
         """For each prompt, the characters of all rows' messages together; known once ``prepare`` has run."""
 
@@ -101,12 +104,13 @@ class Plan:
         return Place(row, replicate, prompt, model)
 
     def request(self, cell: int) -> Request:
-        """What is sent for a cell, rendered now. A ``seed`` parameter is counted up with the replicate, or repeats would be copies."""
+        """What is sent for a cell. A ``seed`` parameter is counted up with the replicate, or repeats would be copies."""
         at = self.place(cell)
         variant, params = self.variants[at.prompt], self._params[at.prompt][at.model]
         if at.replicate and params.get("seed") is not None:
             params = {**params, "seed": params["seed"] + at.replicate}
-        return Request(variant.render(self.rows.items[at.row]), params, variant.schema)
+        messages = self._rendered[at.row * len(self.variants) + at.prompt] if self._rendered else variant.render(self.rows.items[at.row])
+        return Request(messages, params, variant.schema)
 
     def most_output(self, prompt: int, model: int) -> int:
         """The token limit of a reply; 0 where none is set."""
@@ -150,6 +154,8 @@ class Plan:
             text = str(error)
             problems.setdefault(text if repr(variant.label) in text else f"prompt {variant.label!r}: {text}", []).append(row_id)
             return b""
+        if len(self.rows.items) * len(self.variants) <= MOST_KEPT:
+            self._rendered.append(messages)
         text = json.dumps([[message.role, message.content] for message in messages], sort_keys=True)
         self.input_characters[index] += len(text)
         return self._redact(text).encode("ascii", "backslashreplace")

@@ -188,6 +188,8 @@ class GridRun:
 
         def sent() -> None:
             nonlocal on_its_way
+            if self.state == "cancelled":
+                raise asyncio.CancelledError
             on_its_way = True
             self.calls += 1
 
@@ -321,9 +323,12 @@ def redacted(outcome: Outcome, redact: Callable[[Any], Any]) -> Outcome:
     if outcome.reply is None:
         return dataclasses.replace(outcome, message=redact(outcome.message))
     reply = outcome.reply
-    told: dict[str, Any] = {name: getattr(reply, name) for name in ("text", "tool_calls", "model", "finish_reason")}
+    told = (reply.text, reply.tool_calls, reply.model, reply.finish_reason)
     stored = redact(told)
-    return outcome if stored == told else dataclasses.replace(outcome, reply=dataclasses.replace(reply, **stored))
+    if stored == told:
+        return outcome
+    names = ("text", "tool_calls", "model", "finish_reason")
+    return dataclasses.replace(outcome, reply=dataclasses.replace(reply, **dict(zip(names, stored, strict=True))))
 
 
 def _resolve_all(committed: deque[tuple[asyncio.Future[None], Exception | None]]) -> None:
