@@ -192,7 +192,8 @@ class Asker:
     ) -> Outcome:
         """The outcome of one question. Status "skipped" means over budget.
 
-        ``on_send`` is called as each try goes out, ``on_retry`` with every fault before the next try.
+        ``on_send`` is called before each try goes out, and may raise CancelledError to keep it here; ``on_retry`` with every fault
+        before the next try.
         """
         on_text = on_text or (_ignore if self._stream else None)
         tries, fault, faults = 0, ProviderFault("bad_request", "no try was made"), list[ProviderFault]()
@@ -227,10 +228,10 @@ class Asker:
                 if not await budget.reserve(reserved):
                     reserved = 0.0
                     return None
-                spent = reserved  # what a cancelled or unanswered try may have cost
-            self.sent += 1
             if on_send is not None:
                 on_send()
+            spent = reserved  # what a cancelled or unanswered try may have cost
+            self.sent += 1
             started = time.monotonic()
             reply = await self._answer(request, on_text)
             if price is not None and reply.cost_usd is None:
