@@ -191,7 +191,6 @@ class TestState:
             grid.resume()
             assert grid.state == "done" and server.count("yes") + server.count("no") == grid.calls == 120
 
-
     def test_a_budget_holds_over_a_resume_and_a_larger_one_goes_on(self, configure):
         with ModelServer() as server:
             spec = f"openai:m@{server.url}"

@@ -1,7 +1,7 @@
 """Embeddings of any server that speaks OpenAI's protocol (vLLM, Ollama, llama.cpp, a hosted one): ``openai:NAME@BASE_URL``.
 
 Texts go as ``POST BASE_URL/embeddings`` in batches of 64. What another try can cure is tried twice more, after Retry-After where the
-server names it. Which key goes where is as for models, see ``servers.keys``. Redirects are not followed: the key must not travel on.
+server names it. Which key goes where is as for models, see ``remote.keys``. Redirects are not followed: the key must not travel on.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from llmops_lab.errors import ProviderFault
 from llmops_lab.redact import redact
-from llmops_lab.servers.faults import refusal
-from llmops_lab.servers.keys import Endpoint, endpoint, key_for
+from llmops_lab.remote.faults import refusal
+from llmops_lab.remote.keys import Endpoint, endpoint, key_for
 from llmops_lab.settings import Settings
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from typing import Any
 
 from llmops_lab.errors import BadInput
 from llmops_lab.models._provider import Price
-from llmops_lab.servers.keys import OPENAI_URL, default_url
+from llmops_lab.remote.keys import OPENAI_URL, default_url
 from llmops_lab.settings import Settings
 
 _UNITS = {"input": 1e-6, "output": 1e-6, "gpu_hour": 1.0}

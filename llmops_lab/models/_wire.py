@@ -13,7 +13,7 @@ from typing import Any
 
 from llmops_lab.errors import ProviderFault
 from llmops_lab.records import Message, Reply, Request, Usage
-from llmops_lab.servers.faults import NO_HEADERS, error_object, refusal_inside
+from llmops_lab.remote.faults import NO_HEADERS, error_object, refusal_inside
 
 _ENCODE = json.JSONEncoder(separators=(",", ":"), allow_nan=False, default=dict).encode
 _FINISH = {  # other servers' words for OpenAI's

@@ -21,7 +21,7 @@ from llmops_lab.models._prices import own_server, price_of
 from llmops_lab.models._wire import StreamedReply, body, encode, reply
 from llmops_lab.records import Reply, Request
 from llmops_lab.redact import redact
-from llmops_lab.servers.faults import NO_HEADERS, QUOTA_CODES, refusal, short
+from llmops_lab.remote.faults import NO_HEADERS, QUOTA_CODES, refusal, short
 from llmops_lab.settings import Settings
 
 _ENVIRONMENT = {

@@ -25,7 +25,7 @@ from llmops_lab.errors import BadInput, MissingExtra, ProviderFault, UnknownName
 from llmops_lab.models._prices import price_of
 from llmops_lab.models._wire import body, reply
 from llmops_lab.records import Reply, Request
-from llmops_lab.servers.faults import short
+from llmops_lab.remote.faults import short
 from llmops_lab.settings import Settings
 from llmops_lab.track.connect import client, tracking_uri
 

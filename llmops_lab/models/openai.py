@@ -1,13 +1,13 @@
 """Any server that speaks OpenAI's chat completions: ``openai:NAME@BASE_URL`` (vLLM, Ollama, llama.cpp, LiteLLM proxy, ...).
 
 BASE_URL ends where ``/chat/completions`` is put, most often in ``/v1``; without it the server is OPENAI_BASE_URL, else
-api.openai.com. Which key goes where stands in ``servers.keys``. HTTP(S)_PROXY and NO_PROXY are honoured.
+api.openai.com. Which key goes where stands in ``remote.keys``. HTTP(S)_PROXY and NO_PROXY are honoured.
 
 One ``ask`` is one try; ``timeout`` is for all of it, from connecting to the last byte. What can go wrong, and how it is told:
 
 | what happened | kind | retryable | answered | in doubt |
 |---|---|---|---|---|
-| a refusal by status or error object | see ``servers.faults`` | | yes | only inside a begun stream |
+| a refusal by status or error object | see ``remote.faults`` | | yes | only inside a begun stream |
 | no connection: refused, unknown host, none within 10 s | connection | yes (a bad certificate: no) | no | no |
 | reset or closed before the answer | connection | yes | no | yes |
 | body cut short | connection | yes | yes | yes |
@@ -40,8 +40,8 @@ from llmops_lab.models._prices import price_of
 from llmops_lab.models._wire import StreamedReply, body, decode, encode, reply
 from llmops_lab.records import Reply, Request
 from llmops_lab.redact import MASK
-from llmops_lab.servers.faults import refusal, short
-from llmops_lab.servers.keys import Endpoint, endpoint, key_for
+from llmops_lab.remote.faults import refusal, short
+from llmops_lab.remote.keys import Endpoint, endpoint, key_for
 from llmops_lab.settings import Settings
 
 _CONNECT_S = 10.0  # a server that does not take a connection within this is away, however long a reply may take

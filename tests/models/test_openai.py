@@ -20,7 +20,7 @@ from llmops_lab.errors import FAULT_KINDS, BadInput, ProviderFault
 from llmops_lab.models import openai
 from llmops_lab.models._wire import StreamedReply, reply
 from llmops_lab.records import Message, Reply, Request, Usage
-from llmops_lab.servers.faults import refusal
+from llmops_lab.remote.faults import refusal
 from llmops_lab.settings import Settings
 from tests.servers import BEHAVIOURS, FAULTS, ModelServer, answers, chunk, raw, refuses, replies, streams
 

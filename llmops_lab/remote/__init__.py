@@ -1,0 +1,1 @@
+"""Servers elsewhere that speak HTTP: which key each of them may see, and what its refusals mean."""

@@ -1,1 +1,0 @@
-"""Servers that speak HTTP: which key each of them may see, and what its refusals mean."""
