@@ -204,3 +204,16 @@ def test_what_does_not_pair_is_refused(a, b, kind, named):
 def test_margin_must_mean_something(margin):
     with pytest.raises(BadInput, match="margin"):
         paired_test([1, 0], [0, 1], binary=True, margin=margin)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_equivalence_of_numeric_scores_is_two_one_sided_permutation_tests_of_scipy(seed):
+    a, margin = np.random.default_rng(seed).normal(0.5, 0.2, 9), 0.15
+    b = a + np.random.default_rng(seed + 100).normal(0.02, 0.1, 9)
+
+    def one_sided(shift, alternative):
+        moved = (b - a + shift,)
+        return permutation_test(moved, np.mean, permutation_type="samples", alternative=alternative, n_resamples=np.inf).pvalue
+
+    wanted = max(one_sided(margin, "greater"), one_sided(-margin, "less"))
+    assert paired_test(a, b, binary=False, margin=margin).equivalence_p == pytest.approx(wanted, abs=1e-9)
