@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llmops_lab import plugins
-from llmops_lab.errors import UnknownName
 from llmops_lab.grids.frame import cell_records, summarise
-from llmops_lab.records import Score, canonical
+from llmops_lab.records import Score
+from llmops_lab.scorers._run import has_summary
+from llmops_lab.scorers._run import summarise as scorer_summary
 from llmops_lab.store.ledger import Ledger
 
 Line = dict[str, Any]
@@ -24,31 +23,14 @@ def summary_table(ledger: Ledger, grid: str, cells: Sequence[Line]) -> list[Line
     """One dict a (prompt, model), from the lines of ``cell_table``; a scorer's own summary (label: F1, ...) follows the counts."""
     plan = _plan(ledger, grid)
     lines = summarise(cells, plan.get("scorers", ()))
-    summaries = {each["name"]: found for each in plan.get("judges", ()) if (found := _summary(each["plugin"]))}
-    if summaries:
-        groups = _scores(ledger, grid, cells, summaries)
+    judges = {each["name"]: each["plugin"] for each in plan.get("judges", ()) if has_summary(each["plugin"])}
+    if judges:
+        groups = _scores(ledger, grid, cells, judges)
         for line in lines:
-            for name, summary in summaries.items():
-                scores = [score for score in groups.get((line["prompt"], line["model"], name), ()) if score.value is not None]
-                extra = _summarised(summary, scores) if scores else {}
+            for name, plugin in judges.items():
+                extra = scorer_summary(plugin, groups.get((line["prompt"], line["model"], name), ()))
                 line |= {f"{name}_{key}": value for key, value in extra.items() if f"{name}_{key}" not in line}
     return lines
-
-
-def _summary(plugin: str) -> Any:
-    """What a scorer adds to the summary; None where it adds nothing, or is not installed here."""
-    try:
-        return getattr(plugins.find("scorers", plugin), "summarise", None) if plugin else None
-    except (UnknownName, ImportError):
-        return None
-
-
-def _summarised(summary: Any, scores: Sequence[Score]) -> dict[str, Any]:
-    try:
-        extra: dict[str, Any] = json.loads(canonical(dict(summary(scores))))  # what no store can hold is as good as an error
-        return extra
-    except Exception as error:  # a plugin's own code: the rest of the table stands
-        return {"summary_error": f"{type(error).__name__}: {error}"}
 
 
 def _scores(ledger: Ledger, grid: str, cells: Sequence[Line], wanted: Mapping[str, Any]) -> dict[tuple[str, str, str], list[Score]]:

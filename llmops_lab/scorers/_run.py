@@ -18,6 +18,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import inspect
+import json
 import math
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +29,7 @@ from types import MappingProxyType, ModuleType, NoneType, UnionType
 from typing import Any, Literal
 
 from llmops_lab import plugins
-from llmops_lab.errors import BadInput, meant
+from llmops_lab.errors import BadInput, UnknownName, meant
 from llmops_lab.records import Reply, Score, canonical, digest
 from llmops_lab.scorers._text import is_missing, plain
 
@@ -59,7 +60,6 @@ class Scorer:
     fingerprint: str | None = None
     bounds: tuple[float, float] | None = (0.0, 1.0)
     plugin: str = ""
-    summary: Callable[[Sequence[Score]], Mapping[str, Any]] | None = dataclasses.field(default=None, repr=False)
 
     def __call__(self, reply: Reply, target: Any, row: Mapping[str, Any]) -> Score:
         """Judge one reply. Never raises: a fault is a Score without a value whose ``error`` says what broke.
@@ -73,18 +73,6 @@ class Scorer:
             return _judged(self.apply(reply, target, row))
         except (Exception, SystemExit) as error:
             return Score(None, error=_message(error))
-
-    def summarise(self, scores: Sequence[Score]) -> dict[str, Any]:
-        """Extra summary columns over the scores of one (prompt, model): names without the scorer's own; plain JSON values.
-
-        Cells without a value are left out. Empty where the scorer has none. Never raises: a fault is under ``summary_error``.
-        """
-        if self.summary is None:
-            return {}
-        try:
-            return dict(self.summary([score for score in scores if score.value is not None]))
-        except Exception as error:
-            return {"summary_error": _message(error)}
 
 
 def bind(
@@ -120,6 +108,34 @@ def bind(
     if higher_is_better is not None:
         changes["higher_is_better"] = higher_is_better
     return dataclasses.replace(scorer, **changes) if changes else scorer
+
+
+def has_summary(plugin: str) -> bool:
+    """Whether a scorer adds columns of its own to a summary. False for one that is not installed here."""
+    return _summary(plugin) is not None
+
+
+def summarise(plugin: str, scores: Sequence[Score]) -> dict[str, Any]:
+    """Extra summary columns over the scores of one (prompt, model): names without the scorer's own; plain JSON values.
+
+    Scores without a value are left out. Empty for a scorer that has none, is not installed here, or has no score. Never raises: a
+    fault of the plugin is under ``summary_error``.
+    """
+    given, summary = [score for score in scores if score.value is not None], _summary(plugin)
+    if summary is None or not given:
+        return {}
+    try:
+        extra: dict[str, Any] = json.loads(canonical(dict(summary(given))))  # what no store can hold is as good as an error
+        return extra
+    except Exception as error:  # a plugin's own code: the rest of the table stands
+        return {"summary_error": _message(error)}
+
+
+def _summary(plugin: str) -> Callable[[Sequence[Score]], Mapping[str, Any]] | None:
+    try:
+        return getattr(plugins.find("scorers", plugin), "summarise", None) if plugin else None
+    except (UnknownName, ImportError):
+        return None
 
 
 def describe() -> list[dict[str, Any]]:
@@ -181,7 +197,6 @@ def _from_name(what: str, options: Mapping[str, Any], resources: Mapping[str, An
         fingerprint=_fingerprint(name, module, chosen, filled),
         bounds=getattr(module, "BOUNDS", (0.0, 1.0)),
         plugin=name,
-        summary=getattr(module, "summarise", None),
     )
 
 

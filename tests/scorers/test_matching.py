@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from llmops_lab.errors import BadInput
 from llmops_lab.records import Reply, Score
-from llmops_lab.scorers._run import bind
+from llmops_lab.scorers._run import bind, summarise
 
 
 def judge(name, text, target=None, finish="stop", **options):
@@ -201,21 +201,22 @@ def test_a_list_is_no_label():
 def test_label_summary_agrees_with_scikit_learn(pairs):
     metrics = pytest.importorskip("sklearn.metrics")
     scorer = bind("label")
-    summary = scorer.summarise([scorer(Reply(predicted, "stop"), true, {}) for true, predicted in pairs])
+    summary = summarise(scorer.plugin, [scorer(Reply(predicted, "stop"), true, {}) for true, predicted in pairs])
     true, predicted = zip(*pairs, strict=True)
     names = sorted(set(true))
     means = metrics.precision_recall_fscore_support(true, predicted, labels=names, average="macro", zero_division=0)
     assert [summary["precision"], summary["recall"], summary["f1"]] == pytest.approx(means[:3], abs=1e-12)
     each = metrics.precision_recall_fscore_support(true, predicted, labels=names, zero_division=0)
     for position, name in enumerate(names):
-        assert list(summary["per_label"][name].values()) == pytest.approx([column[position] for column in each], abs=1e-12)
+        found = [summary["per_label"][name][measure] for measure in ("precision", "recall", "f1", "n")]
+        assert found == pytest.approx([column[position] for column in each], abs=1e-12)
     counts = Counter((a, b if b in names else "(other)") for a, b in pairs)
     assert {(a, b): n for a, row in summary["confusion"].items() for b, n in row.items()} == dict(counts)
 
 
 def test_label_summary_leaves_unscored_rows_out():
     scorer = bind("label")
-    summary = scorer.summarise([scorer(Reply("a", "stop"), "a", {}), scorer(Reply("a", "stop"), None, {})])
+    summary = summarise(scorer.plugin, [scorer(Reply("a", "stop"), "a", {}), scorer(Reply("a", "stop"), None, {})])
     assert summary == {
         "precision": 1.0,
         "recall": 1.0,

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmops_lab.records import Reply, Score, Usage
-from llmops_lab.scorers._run import bind
+from llmops_lab.scorers._run import bind, summarise
 
 
 def judge(name, text="", **options):
@@ -105,7 +105,7 @@ def test_readability_needs_words_that_it_can_read(text):
 def test_readability_summary_has_the_mean_grade():
     scorer = bind("readability")
     scores = [judge("readability", text) for text in ("The cat sat.", "Information is everywhere.", "")]
-    assert scorer.summarise(scores) == {"grade": pytest.approx((scores[0].detail["grade"] + scores[1].detail["grade"]) / 2)}
+    assert summarise(scorer.plugin, scores) == {"grade": pytest.approx((scores[0].detail["grade"] + scores[1].detail["grade"]) / 2)}
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmops_lab.records import Reply, Score, from_json, to_json
-from llmops_lab.scorers._run import bind
+from llmops_lab.scorers._run import bind, summarise
 
 words = st.lists(st.sampled_from("the a cat dog sat on mat, Mat. (big) 3.5 U.S. don't naïve 猫".split()), min_size=1, max_size=12).map(
     " ".join
@@ -42,7 +42,7 @@ def test_corpus_bleu_and_chrf_are_sacrebleus_even_out_of_the_ledger(rows):
     answers, references = zip(*rows, strict=True)
     for name, oracle in (("bleu", sacrebleu.corpus_bleu), ("chrf", sacrebleu.corpus_chrf)):
         scorer = bind(name)
-        summary = scorer.summarise([stored(scorer(Reply(answer, "stop"), reference, {})) for answer, reference in rows])
+        summary = summarise(scorer.plugin, [stored(scorer(Reply(answer, "stop"), reference, {})) for answer, reference in rows])
         assert summary["corpus"] == pytest.approx(oracle(list(answers), [list(references)]).score, abs=1e-9)
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from llmops_lab.errors import BadInput, ExitCode, UnknownName
 from llmops_lab.records import Reply, Score, from_json, to_json
-from llmops_lab.scorers._run import Scorer, bind, describe
+from llmops_lab.scorers._run import Scorer, bind, describe, has_summary, summarise
 
 NAMES = (
     "bleu chrf contains cost deepeval exact fuzzy json_fields json_schema label latency length mlflow perplexity python_code"
@@ -280,14 +280,13 @@ def test_the_fingerprint_of_an_embedding_scorer_needs_the_embedders_identity():
     assert first and bind("similarity", resources={"embed": embed}).fingerprint not in (None, first)
 
 
-def test_a_broken_summary_does_not_lose_the_grid():
-    scorer = Scorer(name="f", apply=lambda reply, target, row: 1.0, summary=lambda scores: 1 / 0)
-    assert scorer.summarise([Score(1.0)]) == {"summary_error": "ZeroDivisionError: division by zero"}
-    assert bind("exact").summarise([Score(True)]) == {}
+def test_a_scorer_without_a_summary_or_that_is_not_installed_adds_nothing():
+    assert summarise("exact", [Score(True)]) == summarise("gone", [Score(True)]) == summarise("", [Score(True)]) == {}
+    assert has_summary("label") and not has_summary("exact") and not has_summary("gone")
 
 
 @pytest.mark.parametrize("name", ["label", "bleu", "chrf", "readability", "json_fields"])
 def test_a_summary_over_nothing_is_no_fault(name):
-    summary = bind(name).summarise([Score(None, reason="unscored")])
+    summary = summarise(name, [Score(None, reason="unscored")])
     assert "summary_error" not in summary
     assert not any(isinstance(value, float) for value in summary.values())

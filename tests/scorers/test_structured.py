@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from llmops_lab.errors import BadInput
 from llmops_lab.records import Reply, Score
-from llmops_lab.scorers._run import bind
+from llmops_lab.scorers._run import bind, summarise
 
 TICKET = {"type": "object", "properties": {"queue": {"enum": ["billing", "tech"]}, "priority": {"type": "integer"}}, "required": ["queue"]}
 leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
@@ -110,7 +110,7 @@ def test_json_fields_says_which_field_is_right_and_sums_them_up():
         scorer(Reply(text, "stop"), {"a": {"b": 1}, "c": 2}, {}) for text in ('{"a": {"b": 1}, "c": 3}', '{"a": {"b": 1}, "c": 2}', "no")
     ]
     assert scores[0].detail == {"fields": {"a.b": True, "c": False}}
-    assert scorer.summarise(scores) == {"per_field": {"a.b": 2 / 3, "c": 1 / 3}}
+    assert summarise(scorer.plugin, scores) == {"per_field": {"a.b": 2 / 3, "c": 1 / 3}}
 
 
 def test_json_fields_options():
