@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from llmops_lab.errors import ProviderFault
 from llmops_lab.flows.plan_ask import PlannedAsk, Question, plan_ask, session_of
-from llmops_lab.flows.track_ask import track_ask, track_stopped
+from llmops_lab.flows.track_ask import queue_traces, tell_traces, track_stopped
 from llmops_lab.grids.loop import submit
 from llmops_lab.grids.run import GridRun, redacted
 from llmops_lab.models._ask import Asker, Pool, limits_of
@@ -68,9 +68,10 @@ def ask(question: Question, settings: Settings, *, progress: Callable[[Partial],
     asked = [Asked(each, planned.plan.request(place), question.prompt, question.model) for place, each in enumerate(outcomes)]
     if not question.track:
         return asked
+    queued = queue_traces(planned, ledger, outcomes, started)
     if progress is not None:
         progress(Partial(tuple(each.reply.text if each.reply else "" for each in outcomes), WRITING))
-    told = track_ask(planned, ledger, outcomes, started)
+    told = tell_traces(planned, ledger, queued)
     return [
         dataclasses.replace(each, trace_id=trace, run_id=run, prompt=told.prompt, latest=told.latest)
         for each, (trace, run) in zip(asked, told.traces, strict=True)

@@ -31,9 +31,21 @@ class Told:
     latest: Prompt | None
 
 
-def track_ask(planned: PlannedAsk, ledger: Ledger, outcomes: Sequence[Outcome], started: float) -> Told:
-    """Queue a trace for each call and try once to deliver what waits; look up which version of the library was asked."""
-    numbers = [ledger.outbox_add("ask", _entry(planned, ledger, place, each, started)) for place, each in enumerate(outcomes)]
+def queue_traces(planned: PlannedAsk, ledger: Ledger, outcomes: Sequence[Outcome], started: float) -> list[int]:
+    """Queue a trace for each call; returns the numbers of the entries. An interrupt meanwhile loses none of them."""
+
+    def queue() -> list[int]:
+        return [ledger.outbox_add("ask", _entry(planned, ledger, place, each, started)) for place, each in enumerate(outcomes)]
+
+    try:
+        return queue()
+    except KeyboardInterrupt:
+        queue()  # an entry that is there already is the same trace, and written twice it is still one
+        raise
+
+
+def tell_traces(planned: PlannedAsk, ledger: Ledger, numbers: Sequence[int]) -> Told:
+    """Try once to deliver what waits, these entries among it; look up which version of the library was asked."""
     sent = deliver(ledger, planned.settings)
     runs = [sent.get(number) for number in numbers]
     prompt = planned.question.prompt

@@ -81,18 +81,17 @@ def recorded(ledger):
 
 
 def fate(random, calls_left, kills_left):
-    """When the next process dies: after so many calls, or (one in eight) so many seconds after its start, whatever it is doing then."""
-    if random.random() < 0.125:
-        return None, random.uniform(0.0, 2.0)
-    return random.randint(1, max(1, 2 * calls_left // (kills_left + 2))), 0.0
+    """When the next process dies: after so many calls, or (one in eight) so many seconds after its start, if that comes first."""
+    seconds = random.uniform(0.0, 2.0) if random.random() < 0.125 else None
+    return random.randint(1, max(1, 2 * calls_left // (kills_left + 2))), seconds
 
 
 def await_fate(child, server, offset, calls, seconds, pause):
     began = time.monotonic()
     while not child.ended() and time.monotonic() - began < 120:
-        if calls is None and time.monotonic() - began >= seconds:
+        if seconds is not None and time.monotonic() - began >= seconds:
             return
-        if calls is not None and len(server.asked(offset)[0]) >= calls:
+        if len(server.asked(offset)[0]) >= calls:
             time.sleep(pause)
             return
         time.sleep(0.002)

@@ -22,11 +22,12 @@ def adapter(tmp_path_factory):
     return folder
 
 
-def test_an_adapter_is_another_model_with_another_answer(adapter, tmp_path, monkeypatch):
+def test_an_adapter_is_another_model_that_is_otherwise_sure_of_its_answers(adapter, tmp_path, monkeypatch):
     monkeypatch.setenv("LLMOPS_LAB_HOME", str(tmp_path / "home"))
     rows = [{"ticket": row.messages[-1]["content"]} for row in corpus.draw(1, 24, fresh=True, task=corpus.route)]
     models = [lab.model(f"hf:{tiny.FOLDER}", label="bare"), lab.model(f"hf:{tiny.FOLDER}+{adapter}", label="adapted")]
-    grid = lab.grid({"route": "{{ ticket }}"}, rows, models=models, params={"max_tokens": 24}, track=False)
-    texts = grid.frame().pivot(index="row_id", columns="model", values="text")
-    assert grid.state == "done" and (texts["bare"] != texts["adapted"]).any()
-    assert grid.frame()["key"].nunique() == 48
+    asked = {"params": {"max_tokens": 24, "logprobs": True}, "scorers": ["perplexity"], "track": False}
+    grid = lab.grid({"route": "{{ ticket }}"}, rows, models=models, **asked)
+    sure = grid.frame().pivot(index="row_id", columns="model", values="perplexity")
+    assert grid.state == "done" and grid.frame()["key"].nunique() == 48
+    assert (sure["bare"] != sure["adapted"]).all()
