@@ -179,6 +179,16 @@ class TestState:
             grid._future.result()
         assert grid.state == "done" and grid.calls == 8 and lab.load(grid.run_id).state == "done"
 
+    def test_a_running_grid_has_no_verdict_yet(self):
+        with ModelServer(latency_ms=100) as server:
+            grid = ask(models=[f"openai:m@{server.url}"], rows=ROWS[:8], wait=False, concurrency=2)
+            with pytest.raises(BadInput, match="still running"):
+                lab.compare(grid, a="yes", b="no")
+            with pytest.raises(BadInput, match="still running"):
+                lab.compare_all(grid, baseline="yes")
+            grid.wait()
+        assert lab.compare(grid, a="yes", b="no").n_pairs == 8
+
     def test_cancel_keeps_what_is_done_and_resume_asks_for_the_rest(self):
         with ModelServer(latency_ms=60) as server:
             grid = ask(models=[f"openai:m@{server.url}"], wait=False, concurrency=2)

@@ -251,6 +251,11 @@ def _held(grid: Any) -> Any:
 
 
 def _judge(grid: Any, scorer: str) -> dict[str, Any]:
+    if grid.state in ("planned", "running"):
+        raise BadInput(
+            f"the grid is still {grid.state}: a verdict now would be on what happened to be ready. Wait for it (g.wait()); "
+            "stop='decided' ends it as soon as there is a verdict."
+        )
     if scorer not in grid.scorers:
         raise UnknownName("score column", scorer, grid.scorers)
     return next(dict(each) for each in grid.judges if each["name"] == scorer)

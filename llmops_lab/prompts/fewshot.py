@@ -137,7 +137,7 @@ class Examples:
     @functools.cached_property
     def _twins(self) -> int:
         # As many examples may be the row itself as share one input text; these are passed over after ranking.
-        return max(Counter(self._text_of(item.inputs) for item in self.items).values())
+        return max(Counter(_folded(self._text_of(item.inputs)) for item in self.items).values())
 
     def _embedded(self, texts: list[str]) -> np.ndarray[Any, Any]:
         if self.embed is None:
@@ -176,7 +176,12 @@ def _example(item: Any, number: int) -> Example:
 
 
 def _same(item: Example, values: Mapping[str, Any]) -> bool:
-    return all(name in values and str(values[name]) == str(value) for name, value in item.inputs.items())
+    # White space and case tell no two inputs apart here: the row's own answer must not stand among its examples.
+    return all(name in values and _folded(values[name]) == _folded(value) for name, value in item.inputs.items())
+
+
+def _folded(value: Any) -> str:
+    return " ".join(str(value).split()).casefold()
 
 
 def _inputs_text(item: Example) -> str:

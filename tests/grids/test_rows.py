@@ -67,3 +67,11 @@ def test_a_row_is_called_by_its_id_or_by_its_place_and_not_by_a_hash():
         lab.grid({"p": "{{ qq }}"}, [{"qq": 1}, {"q": 2}, {"q": 3}], models=["echo"])
     with pytest.raises(BadInput, match=r"row 7\)"):
         lab.grid({"p": "{{ qq }}"}, [{"id": 7, "q": 2}], models=["echo"])
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("R.CSV", "q\nx\n"), ("r.Tsv", "q\nx\n"), ("R.JSONL", '{"q": "x"}\n'), ("r.JSON", '[{"q": "x"}]')]
+)
+def test_the_case_of_an_ending_does_not_matter(folder, name, text):
+    (folder / name).write_text(text)
+    assert [dict(row) for row in read_rows(name).items] == [{"q": "x"}]

@@ -3,10 +3,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmops_lab import plugins
 from llmops_lab.errors import BadInput, UnknownName
 from llmops_lab.prompts.fewshot import Examples
 from llmops_lab.prompts.template import Prompt
 from llmops_lab.records import Example
+from llmops_lab.settings import Settings
 
 LIBRARY = [{"text": f"case {letter}", "output": letter} for letter in "abcdefgh"]
 
@@ -122,3 +124,11 @@ def test_an_unknown_way_to_choose_is_refused():
 def test_records_are_examples_as_they_are():
     assert Examples.of([Example({"t": 1}, "x")]).items == (Example({"t": 1}, "x"),)
     assert Examples.of(None) is None
+
+
+@pytest.mark.parametrize("choose", ["random", "nearest"])
+def test_an_example_that_differs_from_the_row_in_white_space_or_case_is_its_own_answer_and_left_out(choose):
+    library = [{"question": "How  warm is it ", "output": "given away"}, {"question": "Who won?", "output": "sport"}]
+    embed = plugins.find("embedders", "hashing").connect("", settings=Settings())
+    examples = Examples.of(library, choose=choose, count=1, embed=embed)
+    assert [each.output for each in examples.pick({"question": "how warm is it"})] == ["sport"]
