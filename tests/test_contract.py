@@ -38,6 +38,17 @@ def named(name, value=True):
     return score
 
 
+def install_guest(tmp_path, monkeypatch, kind, code):
+    """A package of somebody else's whose entry point brings the plugin ``guest``."""
+    package = tmp_path / "site"
+    (package / "guest-1.0.dist-info").mkdir(parents=True)
+    (package / "guest-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: guest\nVersion: 1.0\n")
+    (package / "guest-1.0.dist-info" / "entry_points.txt").write_text(f"[llmops_lab.{kind}]\nguest = guest_of_{kind}\n")
+    (package / f"guest_of_{kind}.py").write_text(code)
+    monkeypatch.syspath_prepend(str(package))
+    plugins._entry_points.cache_clear()
+
+
 class TestColumns:
     @pytest.mark.parametrize("name", ["text", "status", "cost_usd", "n", "prompt", "key", "row_id", "latency_p50", "n_ok", "error"])
     def test_a_score_cannot_take_the_place_of_another_column(self, name):
@@ -66,16 +77,13 @@ class TestScorers:
         assert list(frame["broken_error"].unique()) == [f"{error.__name__}: stop"]
 
     def test_a_plugin_whose_summary_breaks_or_that_is_gone_leaves_the_table_whole(self, tmp_path, monkeypatch):
-        package = tmp_path / "site"
-        (package / "guest-1.0.dist-info").mkdir(parents=True)
-        (package / "guest-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: guest\nVersion: 1.0\n")
-        (package / "guest-1.0.dist-info" / "entry_points.txt").write_text("[llmops_lab.scorers]\nguest = guest_scorer\n")
-        (package / "guest_scorer.py").write_text(
+        install_guest(
+            tmp_path,
+            monkeypatch,
+            "scorers",
             '"""A guest."""\nhigher_is_better = True\ndef score(reply, target): return True\n'
-            'def summarise(scores):\n    return {"low": -5, "extra": 1} if len(scores) > 1 else 1 / 0\n'
+            'def summarise(scores):\n    return {"low": -5, "extra": 1} if len(scores) > 1 else 1 / 0\n',
         )
-        monkeypatch.syspath_prepend(str(package))
-        plugins._entry_points.cache_clear()
         grid = ask(scorers=["guest"], name="guest")
         line = grid.summary().iloc[0]
         assert line["guest_extra"] == 1 and line["guest_low"] > 0  # its own interval is not written over
@@ -185,17 +193,14 @@ class TestLimits:
 
 class TestProviders:
     def test_a_provider_that_breaks_fails_its_cells_and_no_others(self, tmp_path, monkeypatch):
-        package = tmp_path / "site"
-        (package / "guest-1.0.dist-info").mkdir(parents=True)
-        (package / "guest-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: guest\nVersion: 1.0\n")
-        (package / "guest-1.0.dist-info" / "entry_points.txt").write_text("[llmops_lab.models]\nguest = guest_model\n")
-        (package / "guest_model.py").write_text(
+        install_guest(
+            tmp_path,
+            monkeypatch,
+            "models",
             '"""A guest."""\nclass Guest:\n    identity = pool = "guest"\n    local, price = True, None\n'
             "    async def ask(self, request, *, timeout, on_text=None): raise RuntimeError('no such luck')\n"
-            "    async def close(self): pass\ndef connect(target, *, settings): return Guest()\n"
+            "    async def close(self): pass\ndef connect(target, *, settings): return Guest()\n",
         )
-        monkeypatch.syspath_prepend(str(package))
-        plugins._entry_points.cache_clear()
         grid = ask(models=["guest", "echo"])
         frame = grid.frame().set_index("model")
         plugins._entry_points.cache_clear()

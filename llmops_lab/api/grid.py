@@ -132,8 +132,8 @@ class Grid(Tables):
         """One dict a cell, in plan order."""
         return cell_table(self._ledger, self.grid_id, self.state)
 
-    def _lines(self) -> list[dict[str, Any]]:
-        return summary_table(self._ledger, self.grid_id, self.records())
+    def _lines(self, cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return summary_table(self._ledger, self.grid_id, cells)
 
     def _first_failure(self) -> str:
         first = next(self._ledger.cells(self.grid_id, status="failed"), None)
@@ -142,9 +142,8 @@ class Grid(Tables):
         message = " ".join(first.outcome.message.split())
         return inert(f" (row {first.row.row_id}: {first.outcome.error}, {message[:160]}{'...' if len(message) > 160 else ''})")
 
-    def _story(self) -> str:
-        cells, state = self.records(), self.state
-        lines = summary_table(self._ledger, self.grid_id, cells)
+    def _story(self, cells: list[dict[str, Any]], lines: list[dict[str, Any]]) -> str:
+        state, doubted = self.state, self.maybe_paid_twice
         total, ok, failed = (sum(line[name] for line in lines) for name in ("n", "n_ok", "n_failed"))
         parts = [f"{state}: {ok:,} of {total:,} cells have a reply"]
         if state in _OPEN:
@@ -157,8 +156,8 @@ class Grid(Tables):
         if self._runs:
             parts.append(f"{self.calls:,} calls sent, {self.reused:,} cells from the ledger")
         parts.append(money(self.spent) if self._runs and None not in [line["cost_usd"] for line in lines if line["n_ok"]] else "")
-        if self.maybe_paid_twice:
-            parts.append(f"{len(self.maybe_paid_twice):,} calls may have been paid twice")
+        if doubted:
+            parts.append(f"{len(doubted):,} calls may have been paid twice")
         if ok < total and state == "budget":
             parts.append("the same call with a larger budget asks for the rest")
         elif ok < total and state not in ("decided", "running") and self._planned is not None:

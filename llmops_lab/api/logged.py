@@ -45,16 +45,15 @@ class LoggedGrid(Tables):
         lines = pandas.read_parquet(self._cells).astype(object).to_dict("records")
         return [{str(name): None if _missing(value) else value for name, value in line.items()} for line in lines]
 
-    def _lines(self) -> list[dict[str, Any]]:
+    def _lines(self, cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
         stored = {(line["prompt"], line["model"]): line for line in self._entry["summary"]}
-        lines = summarise(self.records(), self.scorers)
+        lines = summarise(cells, self.scorers)
         return [line | {k: v for k, v in stored[line["prompt"], line["model"]].items() if k not in line} for line in lines]
 
-    def _story(self) -> str:
-        lines = self._lines()
+    def _story(self, cells: list[dict[str, Any]], lines: list[dict[str, Any]]) -> str:
         total, ok = (sum(line[name] for line in lines) for name in ("n", "n_ok"))
         story = f"{self.state}: {ok:,} of {total:,} cells have a reply; read from MLflow run {self.run_id}"
-        return "; ".join([story, *unscored(self.records(), self.scorers)])
+        return "; ".join([story, *unscored(cells, self.scorers)])
 
 
 def _missing(value: Any) -> bool:

@@ -44,12 +44,12 @@ class Tables(ABC):
         """One dict a cell, in plan order."""
 
     @abstractmethod
-    def _lines(self) -> list[dict[str, Any]]:
-        """One dict a (prompt, model)."""
+    def _lines(self, cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """One dict a (prompt, model), from the cells of ``records``."""
 
     @abstractmethod
-    def _story(self) -> str:
-        """How it ended, in a line."""
+    def _story(self, cells: list[dict[str, Any]], lines: list[dict[str, Any]]) -> str:
+        """How it ended, in a line, as these cells and lines have it."""
 
     @property
     def scorers(self) -> list[str]:
@@ -70,7 +70,7 @@ class Tables(ABC):
         """A DataFrame with one line a (prompt, model)."""
         import pandas
 
-        return pandas.DataFrame(self._lines())
+        return pandas.DataFrame(self._lines(self.records()))
 
     def export(self, path: str | Path) -> Path:
         """Write the cells to a .csv, .tsv, .json, .jsonl or .parquet file; in the first two no text is run as a formula."""
@@ -90,21 +90,26 @@ class Tables(ABC):
             raise UnknownName("score column", name, self.scorers)
         higher = next(each["higher_is_better"] for each in self.judges if each["name"] == name)
         if kind == "cost":
-            return plots.frontier(self._lines(), name, higher_is_better=higher is not False)
+            return plots.frontier(self._lines(self.records()), name, higher_is_better=higher is not False)
         if kind != "scores":
             raise UnknownName("kind of plot", kind, ("scores", "cost", "latency"))
-        return plots.scores(self._lines(), name)
+        return plots.scores(self._lines(self.records()), name)
 
     def __repr__(self) -> str:
-        return f"{self._table()[0]}\n{self._story()}"
+        (plain, _), story = self._shown()
+        return f"{plain}\n{story}"
 
     def _repr_html_(self) -> str:
-        return literal(f"{self._table()[1]}<p>{html.escape(self._story())}</p>")
+        (_, page), story = self._shown()
+        return literal(f"{page}<p>{html.escape(story)}</p>")
 
-    def _table(self) -> tuple[str, str]:
-        shown = [_shown(line, self.scorers) for line in self._lines()]
+    def _shown(self) -> tuple[tuple[str, str], str]:
+        # The cells are read once, so that the table and the line below it tell of the same moment.
+        cells = self.records()
+        lines = self._lines(cells)
+        shown = [_shown(line, self.scorers) for line in lines]
         head = list(dict.fromkeys(name for line in shown for name in line))
-        return table(head, [[line.get(name) for name in head] for line in shown])
+        return table(head, [[line.get(name) for name in head] for line in shown]), self._story(cells, lines)
 
 
 def _shown(line: dict[str, Any], scorers: list[str]) -> dict[str, str]:

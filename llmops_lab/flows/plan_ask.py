@@ -101,7 +101,6 @@ _DESCRIPTION: dict[str, Any] = {
     **{name: [] for name in ("prompts", "models", "scorers", "judges")},
     **{name: {} for name in ("params", "how")},
     "dataset": {"source": NAME, "digest": "", "rows": 0, "columns": []},
-    "stop": None,
 }
 _sessions: dict[tuple[str, str, int], Session] = {}
 

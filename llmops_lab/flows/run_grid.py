@@ -92,4 +92,4 @@ def _description(planned: PlannedGrid) -> dict[str, Any]:
     judges = [{name: getattr(each, name) for name in ("name", "plugin", "higher_is_better", "bounds")} for each in ask.judges]
     how = {name: getattr(ask, name) for name in ("repeats", "stop", "expected", "budget", "stream", "reuse")}
     plan = {"prompts": prompts, "models": models, "dataset": dataset, "params": dict(ask.params), "how": how}
-    return {**plan, "scorers": [each.name for each in ask.judges], "judges": judges, "stop": ask.stop}
+    return {**plan, "scorers": [each.name for each in ask.judges], "judges": judges}

@@ -115,12 +115,13 @@ def _ids(items: Sequence[Mapping[str, Any]], name: str) -> list[str]:
 
 
 def _from_file(path: Path) -> list[Any]:
-    if path.suffix.lower() not in _READABLE:
+    kind = path.suffix.lower()
+    if kind not in _READABLE:
         raise BadInput(f"{path} is of no known kind. Known: {', '.join(_READABLE)}.")
     if not path.is_file():
         nearby = sorted(each.name for each in path.parent.glob("*") if each.suffix.lower() in _READABLE)[:8] if path.parent.is_dir() else []
         raise BadInput(f"{path} does not exist.{' In that folder: ' + ', '.join(nearby) + '.' if nearby else ''}")
-    if path.suffix.lower() == ".parquet":
+    if kind == ".parquet":
         return _parquet(path)
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -129,14 +130,14 @@ def _from_file(path: Path) -> list[Any]:
         raise BadInput(f"{path} is not UTF-8: line {line} holds the byte 0x{error.object[error.start]:02x}. Save it as UTF-8.") from error
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror}.") from error
-    if path.suffix.lower() == ".jsonl":
+    if kind == ".jsonl":
         return _jsonl(text, path)
-    return _json(text, path) if path.suffix.lower() == ".json" else _table(text, path)
+    return _json(text, path) if kind == ".json" else _table(text, path, "\t" if kind == ".tsv" else ",")
 
 
-def _table(text: str, path: Path) -> list[Any]:
+def _table(text: str, path: Path, mark: str) -> list[Any]:
     csv.field_size_limit(1 << 30)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True)
     try:
         header = next(reader, [])
         if not header:
