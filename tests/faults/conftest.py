@@ -12,9 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from llmops_lab.settings import Settings
-from llmops_lab.track import connect
-
 ROOT = Path(__file__).resolve().parents[2]
 FULL = os.environ.get("LLMOPS_LAB_FULL", "") not in ("", "0")
 
@@ -62,23 +59,14 @@ class LoggedServer:
         self._process.stdout.close()
 
 
-@pytest.fixture(scope="session")
-def _made_store(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("store")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", "")
-        connect.client(Settings(home=str(folder)))
-    return folder
-
-
 @pytest.fixture
-def mlflow_store(_made_store):
+def mlflow_store(empty_mlflow):
     """Puts an empty MLflow store into a folder: making one takes seconds and is not what these tests are about."""
 
     def put(folder):
         folder.mkdir(exist_ok=True)
         for name in ("mlflow.db", ".mlflow.db.version"):
-            shutil.copy(_made_store / name, folder)
+            shutil.copy(empty_mlflow / name, folder)
 
     return put
 

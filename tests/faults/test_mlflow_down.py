@@ -90,9 +90,9 @@ class Line:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory, _made_store):
+def server(tmp_path_factory, empty_mlflow):
     folder = tmp_path_factory.mktemp("server")
-    shutil.copy(_made_store / "mlflow.db", folder)
+    shutil.copy(empty_mlflow / "mlflow.db", folder)
     server = MlflowServer(folder)
     yield server
     server.kill()

@@ -6,10 +6,8 @@ import socket
 
 import pytest
 
-from llmops_lab.settings import Settings
 from llmops_lab.store._dialect import dialect_for
 from llmops_lab.store.ledger import Ledger
-from llmops_lab.track import connect
 from tests.postgres import PostgresServer, Unavailable
 
 DEAD = f"{socket.gethostname()}:999999999:1"
@@ -62,21 +60,11 @@ def ledger(opened, place):
     return opened(place)
 
 
-@pytest.fixture(scope="session")
-def empty_mlflow(tmp_path_factory):
-    """MLflow's store as a first run makes it: once, for it takes many seconds."""
-    made = tmp_path_factory.mktemp("mlflow")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", "")
-        connect.client(Settings(home=str(made)))
-    return made / "mlflow.db"
-
-
 @pytest.fixture
 def mlflow_store(home, empty_mlflow):
     """MLflow's store, empty, where a grid will look for it."""
     home.mkdir()
-    return shutil.copy(empty_mlflow, home / "mlflow.db")
+    return shutil.copy(empty_mlflow / "mlflow.db", home / "mlflow.db")
 
 
 @pytest.fixture
