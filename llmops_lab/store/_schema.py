@@ -30,6 +30,29 @@ TABLES = (
     """CREATE TABLE IF NOT EXISTS outbox (
         id {serial}, kind TEXT NOT NULL, payload TEXT NOT NULL, created {real} NOT NULL, done_at {real}, remote_id TEXT,
         tries INTEGER NOT NULL DEFAULT 0, last_error TEXT)""",
+    # What a grid asked about: one line a row of a dataset, kept once for all grids of these rows. ``body`` is the row as JSON, masked.
+    """CREATE TABLE IF NOT EXISTS rows (
+        dataset TEXT NOT NULL, row_id TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (dataset, row_id))""",
+    # One line a rating queue. ``spec`` is all that was fixed when it was made: mode, rubric, sides, overlap, seed.
+    """CREATE TABLE IF NOT EXISTS queues (
+        queue TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, spec TEXT NOT NULL, created {real} NOT NULL, closed {real})""",
+    """CREATE TABLE IF NOT EXISTS items (
+        queue TEXT NOT NULL, item TEXT NOT NULL, position INTEGER NOT NULL, body TEXT NOT NULL, PRIMARY KEY (queue, item))""",
+    # Ratings are only added. ``id`` is the client's: sent twice it is stored once. ``supersedes`` is the ``seq`` that this one replaces,
+    # 0 for the first; as no two can replace the same one, the last of a chain is what holds.
+    """CREATE TABLE IF NOT EXISTS ratings (
+        seq {serial}, id TEXT NOT NULL UNIQUE, queue TEXT NOT NULL, item TEXT NOT NULL, rater TEXT NOT NULL,
+        supersedes BIGINT NOT NULL DEFAULT 0, body TEXT NOT NULL, created {real} NOT NULL, UNIQUE (queue, item, rater, supersedes))""",
+    # Who looks at an item now: one line a place, of which an item has as many as it shall have raters.
+    """CREATE TABLE IF NOT EXISTS leases (
+        queue TEXT NOT NULL, item TEXT NOT NULL, slot INTEGER NOT NULL, rater TEXT NOT NULL, until {real} NOT NULL,
+        PRIMARY KEY (queue, item, slot))""",
+    # What was settled where raters disagreed; the newest line of an item holds.
+    """CREATE TABLE IF NOT EXISTS adjudications (
+        seq {serial}, queue TEXT NOT NULL, item TEXT NOT NULL, body TEXT NOT NULL, created {real} NOT NULL)""",
+    # How far a judge agreed with people, one line a calibration.
+    """CREATE TABLE IF NOT EXISTS cards (
+        seq {serial}, judge TEXT NOT NULL, fingerprint TEXT NOT NULL, body TEXT NOT NULL, created {real} NOT NULL)""",
     "CREATE INDEX IF NOT EXISTS cells_key ON cells (key)",
     "CREATE INDEX IF NOT EXISTS cells_row ON cells (row_id)",
     "CREATE INDEX IF NOT EXISTS claims_key ON claims (key)",
@@ -37,6 +60,9 @@ TABLES = (
     "CREATE INDEX IF NOT EXISTS doubts_key ON doubts (key)",
     "CREATE INDEX IF NOT EXISTS scores_cell ON scores (grid, cell)",
     "CREATE INDEX IF NOT EXISTS scores_reuse ON scores (key, fingerprint)",
+    "CREATE INDEX IF NOT EXISTS rows_row ON rows (row_id)",
+    "CREATE INDEX IF NOT EXISTS ratings_item ON ratings (queue, item)",
+    "CREATE INDEX IF NOT EXISTS cards_judge ON cards (judge)",
 )
-LAST = "scores_reuse"
-"""What is made last: where it is, all the rest is."""
+LAST = "cards_judge"
+"""What is made last: where it is, all the rest is. Whoever adds to the tables makes something new last, or older ledgers never get it."""

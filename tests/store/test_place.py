@@ -162,3 +162,17 @@ def test_an_error_about_the_url_never_shows_the_password(postgres, url):
         open_ledger(Settings(ledger=url.replace("PORT", str(postgres.port))))
     assert isinstance(caught.value, StoreError | BadInput)
     assert_hidden(everything_shown(caught.value))
+
+
+def test_a_ledger_of_an_older_version_gets_the_tables_that_came_later(tmp_path):
+    place = str(tmp_path / "lab.db")
+    ledger = Ledger(dialect_for(place))
+    ledger.begin("g1", "first", {}, ())
+    ledger.close()
+    with contextlib.closing(sqlite3.connect(place)) as older:
+        for name in ("rows", "queues", "items", "ratings", "leases", "adjudications", "cards"):
+            older.execute(f"DROP TABLE {name}")
+    ledger = Ledger(dialect_for(place))
+    assert ledger.select("SELECT COUNT(*) FROM ratings") == [(0,)] == ledger.select("SELECT COUNT(*) FROM cards")
+    assert ledger.grid("first")["grid"] == "g1"
+    ledger.close()

@@ -1,5 +1,6 @@
 """The command ``llmops-lab``. Exit codes are those of ``errors.ExitCode``.
 
+A further command is one module of this folder: ``add(commands)`` declares it, ``run(options)`` returns its exit code.
 What was asked for goes to stdout, everything said about it to stderr, so that ``--json`` and a pipe get the thing itself.
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import importlib
 import json
 import math
 import os
@@ -19,6 +21,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from llmops_lab.api.options import Options, add_grid_options, grid_arguments, number, pair, text_pair
@@ -40,7 +43,14 @@ def parser() -> argparse.ArgumentParser:
     _prompts_options(commands.add_parser("prompts", help="the prompt library: versions, aliases, diffs"))
     _ledger_options(commands.add_parser("ledger", help="back up, prune, or forget a row"))
     commands.add_parser("doctor", help="where everything lies, and whether it works")
+    for module in _further().values():
+        module.add(commands)
     return top
+
+
+def _further() -> dict[str, ModuleType]:
+    names = sorted(path.stem for path in Path(__file__).parent.glob("[!_]*.py"))
+    return {name: importlib.import_module(f"{__name__}.{name}") for name in names}
 
 
 _EXIT_CODES = "exit codes: " + ", ".join(f"{code.value} {code.name.lower().replace('_', ' ')}" for code in ExitCode)
@@ -99,6 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a model may write what this terminal's encoding cannot
     run = {"demo": _demo, "ask": _ask, "grid": _grid, "compare": _compare, "prompts": _prompts, "ledger": _ledger, "doctor": _doctor}
+    run |= {name: module.run for name, module in _further().items()}
     options = argparse.Namespace(command="")
     with _terminating():
         try:
@@ -135,7 +146,7 @@ def _demo(_: argparse.Namespace) -> int:
     from llmops_lab.api import calls, report
     from llmops_lab.stats.verdict import sentence
 
-    data = Path(__file__).parent / "data"
+    data = Path(__file__).parents[1] / "data"
     print("The embedded model is a small fixture, made to show the workbench; it is no assistant.")
     grid = calls.grid(
         str(data / "demo_prompts.toml"), str(data / "tickets.csv"), models=["tiny"], scorers=["exact"], expected="answer", name="demo"
@@ -353,7 +364,3 @@ def _umask() -> int:
     current = os.umask(0o077)
     os.umask(current)
     return current
-
-
-if __name__ == "__main__":
-    sys.exit(main())

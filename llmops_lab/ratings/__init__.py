@@ -1,0 +1,1 @@
+"""Human ratings: queues, who rates what in which order, and what their values mean."""
