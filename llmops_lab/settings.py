@@ -6,12 +6,14 @@ in its ``.llmops_lab`` folder (``LLMOPS_LAB_HOME`` moves it).
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,6 +59,7 @@ class Settings:
 
 
 _overrides: dict[str, Any] = {}
+_place: ContextVar[Path | None] = ContextVar("place", default=None)
 _FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
 
 
@@ -67,6 +70,20 @@ def load() -> Settings:
     values["project"] = str(project) if project else ""
     name_secrets(map(str, values.get("keys", {}).values()))
     return Settings(**values)
+
+
+@contextlib.contextmanager
+def at(folder: Path) -> Iterator[None]:
+    """Inside it, settings are those of a process that stands in ``folder``, for this thread or task alone: a server has many projects."""
+    before = _place.set(folder.absolute())
+    try:
+        yield
+    finally:
+        _place.reset(before)
+
+
+def _here() -> Path:
+    return _place.get() or Path.cwd()
 
 
 def origins() -> dict[str, str]:
@@ -94,14 +111,14 @@ def configure(**values: Any) -> Settings:
 
 def project_dir() -> Path | None:
     """The nearest folder, from the working directory upwards, that holds pyproject.toml or .git."""
-    here = Path.cwd()
+    here = _here()
     return next((folder for folder in (here, *here.parents) if (folder / "pyproject.toml").is_file() or (folder / ".git").exists()), None)
 
 
 def home_path(settings: Settings) -> Path:
     """The ledger's folder, absolute, whether it is there or not."""
-    base = Path(settings.project) if settings.project else Path.cwd()
-    return Path(settings.home).expanduser().absolute() if settings.home else base / ".llmops_lab"
+    base = Path(settings.project) if settings.project else _here()
+    return _here() / Path(settings.home).expanduser() if settings.home else base / ".llmops_lab"
 
 
 def home_dir(settings: Settings) -> Path:
