@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # Two threads are slower than one for the embedded model, and several processes share the machine while tests run.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test lab check bench faults docs notebooks reference
+.PHONY: help demo test lab check bench faults docs notebooks reference front
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*##/make \1:/p' Makefile
@@ -43,6 +43,9 @@ notebooks: .venv/.all  ## run the notebooks and store what they show
 
 reference: .venv/.all  ## write docs/reference anew from the code
 	@$(BIN)/python tools/reference.py
+
+front: .venv/.all  ## build the views' bundles (wants node; pip install does it too)
+	@cd labextension && ../$(BIN)/jlpm install --immutable && ../$(BIN)/jlpm build
 
 # Stamps: a second run installs nothing unless the dependencies changed. The project itself is installed in place.
 .venv/.pip:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from llmops_lab.errors import BadInput
 
@@ -24,13 +23,3 @@ def variable(assigned: str, out: str | None) -> str:
     if name and not name.isidentifier():
         raise BadInput(f"{name!r} cannot name a variable. Use letters, digits and _, as in --out answer.")
     return name
-
-
-def is_live(shell: Any) -> bool:
-    """Whether somebody watches this notebook.
-
-    nbclient (and with it papermill and nbconvert) and nbval run cells without a way to ask for input; a frontend with a person has one. A
-    plain terminal cannot change what it has printed.
-    """
-    kernel = getattr(shell, "kernel", None)
-    return bool(kernel is not None and getattr(kernel, "_allow_stdin", False))

@@ -7,9 +7,9 @@ import time
 import uuid
 
 from llmops_lab.api.progress import SECONDS_BETWEEN, final_text, live_text, share
+from llmops_lab.api.shown import is_live
 from llmops_lab.grids.run import Progress
 from llmops_lab.magics import _show
-from llmops_lab.magics._parse import is_live
 
 
 class Bar:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.magic import Magics, cell_magic, magics_class, needs_local_scope, no_var_expand
 
 from llmops_lab.api.options import Options, pair, text_pair, whole
+from llmops_lab.api.shown import is_live
 from llmops_lab.errors import BadInput, Cancelled
-from llmops_lab.magics._parse import assignment, is_live, variable
+from llmops_lab.magics._parse import assignment, variable
 from llmops_lab.redact import redact
 
 if TYPE_CHECKING:

@@ -1,0 +1,116 @@
+// The host of a view in a notebook: custom messages over the widget's comm. No data is kept in the widget's synced state.
+import { type Answer, type Host, Refused, Unreachable, Waiting } from "./host";
+
+/** The part of anywidget's model that is used here. */
+export interface Model {
+  send(content: unknown): void;
+  on(event: string, callback: (...given: any[]) => void): void;
+  off(event: string, callback: (...given: any[]) => void): void;
+}
+
+interface Reply {
+  id?: number;
+  ok?: boolean;
+  data?: any;
+  error?: { type: string; message: string };
+  threaded?: boolean;
+  event?: unknown;
+}
+
+interface Call {
+  settle(reply: Reply, buffers: DataView[]): void;
+  fail(error: Error): void;
+}
+
+const DEAD = "the kernel that this view belongs to has ended. Run the cell again.";
+const THREADED_TIMEOUT = 60_000;
+
+export interface CommHost extends Host {
+  readonly kind: "comm";
+  /** null until the first answer; false: this kernel answers only between cells. */
+  threaded(): boolean | null;
+  close(): void;
+}
+
+/** `live` tells whether the kernel's end of the comm is there; it is asked when the widget manager says that this may have changed. */
+export function commHost(model: Model, live: () => boolean = () => true): CommHost {
+  const waiting = new Waiting();
+  const calls = new Map<number, Call>();
+  const listeners = new Set<(event: any) => void>();
+  // Every page that shows this kernel gets every answer, so the numbers of two pages must differ. They are numbers and not strings because
+  // ipykernel remembers each string "id" that it sends, for ever.
+  let last = Math.floor(Math.random() * 2 ** 40) * 1024;
+  let threaded: boolean | null = null;
+  let dead = false;
+
+  const received = (reply: Reply, buffers: DataView[] = []) => {
+    if (reply.event !== undefined) for (const on of [...listeners]) on(reply.event);
+    if (reply.id === undefined) return;
+    if (reply.threaded !== undefined) threaded = reply.threaded;
+    calls.get(reply.id)?.settle(reply, buffers);
+  };
+  const ended = () => {
+    dead = true;
+    for (const call of [...calls.values()]) call.fail(new Unreachable(DEAD));
+  };
+  const changed = () => {
+    // After the widget manager's other listeners, which `live` looks at.
+    setTimeout(() => {
+      dead = !live();
+      if (dead) ended();
+    });
+  };
+  model.on("msg:custom", received);
+  model.on("comm:close", ended);
+  model.on("comm_live_update", changed);
+
+  function call<T>(method: string, params: object = {}, options: { timeout?: number } = {}): Promise<Answer<T>> {
+    if (dead) return Promise.reject(new Unreachable(DEAD));
+    return new Promise((resolve, reject) => {
+      const id = ++last;
+      const done = waiting.begin();
+      // A kernel without threads answers when its cell has ended, however long that takes.
+      const limit = options.timeout ?? (threaded ? THREADED_TIMEOUT : undefined);
+      const finish = () => {
+        clearTimeout(timer);
+        calls.delete(id);
+        done();
+      };
+      const timer = limit === undefined ? undefined : setTimeout(() => entry.fail(new Unreachable(`no answer from the kernel in ${limit / 1000} s.`)), limit);
+      const entry: Call = {
+        settle(reply, buffers) {
+          finish();
+          if (reply.ok) resolve({ data: reply.data as T, buffers });
+          else reject(new Refused(reply.error?.type ?? "Error", reply.error?.message ?? "the kernel gave no reason."));
+        },
+        fail(error) {
+          finish();
+          reject(error);
+        },
+      };
+      calls.set(id, entry);
+      try {
+        model.send({ id, method, params });
+      } catch (error) {
+        entry.fail(new Unreachable(`the kernel cannot be reached: ${error instanceof Error ? error.message : String(error)}`));
+      }
+    });
+  }
+
+  return {
+    kind: "comm",
+    call,
+    listen(on) {
+      listeners.add(on);
+      return () => listeners.delete(on);
+    },
+    waiting: waiting.signal,
+    threaded: () => threaded,
+    close() {
+      model.off("msg:custom", received);
+      model.off("comm:close", ended);
+      model.off("comm_live_update", changed);
+      for (const open of [...calls.values()]) open.fail(new Unreachable("this view was closed."));
+    },
+  };
+}

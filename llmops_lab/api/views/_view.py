@@ -1,0 +1,31 @@
+"""What a view in a browser may ask for. One protocol, whatever carries the question: comm, HTTP, recorded answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a call gives back: plain JSON data, and bytes (Arrow streams) beside it."""
+
+    data: dict[str, Any]
+    buffers: tuple[bytes, ...] = ()
+
+
+class View(Protocol):
+    """The Python side of something that a browser shows. Calls may come from several threads at once."""
+
+    name: str
+    """Which bundle shows it: "grid", "diff" or "rating"."""
+
+    def call(self, method: str, params: Mapping[str, Any], *, user: str) -> Answer:
+        """Answer one call. Raises LabError; UnknownName for a method that is not there."""
+
+    def listen(self, push: Callable[[dict[str, Any]], None]) -> Callable[[], None]:
+        """Send live events to ``push`` until what this returns is called. A view without events returns at once."""
+
+    def page(self) -> tuple[str, str]:
+        """The static twin as (text/plain, text/html): readable alone, small, no script, every text inert."""
