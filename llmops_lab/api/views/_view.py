@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -29,3 +30,8 @@ class View(Protocol):
 
     def page(self) -> tuple[str, str]:
         """The static twin as (text/plain, text/html): readable alone, small, no script, every text inert."""
+
+
+def recorded_as(method: str, params: Mapping[str, Any]) -> str:
+    """The name under which a page of recorded answers keeps one: the method, and its parameters as JSON with sorted names and no blanks."""
+    return f"{method} {json.dumps(params, ensure_ascii=False, sort_keys=True, separators=(',', ':'))}" if params else method
