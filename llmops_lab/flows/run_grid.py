@@ -19,6 +19,7 @@ from llmops_lab.models._provider import in_flight
 from llmops_lab.models._warm import leave
 from llmops_lab.records import digest
 from llmops_lab.store.ledger import CellRow
+from llmops_lab.store.rows import keep_rows
 
 _ALPHA = 0.05
 
@@ -29,6 +30,7 @@ def run_grid(planned: PlannedGrid) -> tuple[GridRun, Future[str | None]]:
     ledger.settle_doubts(planned.grid, planned.plan.keys())
     cells = _cells(planned, reused) if planned.begun is None else ()
     ledger.begin(planned.grid, planned.redact(ask.name), planned.redact.tree(_description(planned)), cells)
+    keep_rows(ledger, ask.rows.digest, _rows(planned), len(ask.rows.ids))
     planned.begun = reused if planned.begun is None else planned.begun
     order = shuffled_rows(len(ask.rows.items)) if ask.stop else None
     rule = None
@@ -64,6 +66,11 @@ def _cells(planned: PlannedGrid, reused: Mapping[int, int]) -> Iterator[CellRow]
         at = plan.place(cell)
         labels = plan.variants[at.prompt].label, plan.targets[at.model].label
         yield CellRow(cell, plan.key(cell), *labels, plan.rows.ids[at.row], at.replicate, reused.get(cell))
+
+
+def _rows(planned: PlannedGrid) -> Iterator[tuple[str, dict[str, Any]]]:
+    rows = planned.plan.rows
+    return ((row_id, planned.redact.tree(dict(row))) for row_id, row in zip(rows.ids, rows.items, strict=True))
 
 
 def _askers(planned: PlannedGrid) -> list[Asker]:

@@ -33,16 +33,20 @@ TABLES = (
     # What a grid asked about: one line a row of a dataset, kept once for all grids of these rows. ``body`` is the row as JSON, masked.
     """CREATE TABLE IF NOT EXISTS rows (
         dataset TEXT NOT NULL, row_id TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (dataset, row_id))""",
+    # What a grid that ended came to, so that a large one is shown without reading its cells. It holds while ``ended`` is the grid's own.
+    """CREATE TABLE IF NOT EXISTS summaries (grid TEXT PRIMARY KEY, ended {real} NOT NULL, body TEXT NOT NULL)""",
     # One line a rating queue. ``spec`` is all that was fixed when it was made: mode, rubric, sides, overlap, seed.
     """CREATE TABLE IF NOT EXISTS queues (
         queue TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, spec TEXT NOT NULL, created {real} NOT NULL, closed {real})""",
     """CREATE TABLE IF NOT EXISTS items (
-        queue TEXT NOT NULL, item TEXT NOT NULL, position INTEGER NOT NULL, body TEXT NOT NULL, PRIMARY KEY (queue, item))""",
+        queue TEXT NOT NULL, item TEXT NOT NULL, position INTEGER NOT NULL, row_id TEXT NOT NULL, body TEXT NOT NULL,
+        PRIMARY KEY (queue, item))""",
     # Ratings are only added. ``id`` is the client's: sent twice it is stored once. ``supersedes`` is the ``seq`` that this one replaces,
-    # 0 for the first; as no two can replace the same one, the last of a chain is what holds.
+    # 0 for the first; as no two can replace the same one, the last of a chain is what holds. ``kind``: rating, skip or undo.
     """CREATE TABLE IF NOT EXISTS ratings (
         seq {serial}, id TEXT NOT NULL UNIQUE, queue TEXT NOT NULL, item TEXT NOT NULL, rater TEXT NOT NULL,
-        supersedes BIGINT NOT NULL DEFAULT 0, body TEXT NOT NULL, created {real} NOT NULL, UNIQUE (queue, item, rater, supersedes))""",
+        supersedes BIGINT NOT NULL DEFAULT 0, kind TEXT NOT NULL, body TEXT NOT NULL, created {real} NOT NULL,
+        UNIQUE (queue, item, rater, supersedes))""",
     # Who looks at an item now: one line a place, of which an item has as many as it shall have raters.
     """CREATE TABLE IF NOT EXISTS leases (
         queue TEXT NOT NULL, item TEXT NOT NULL, slot INTEGER NOT NULL, rater TEXT NOT NULL, until {real} NOT NULL,
@@ -61,7 +65,7 @@ TABLES = (
     "CREATE INDEX IF NOT EXISTS scores_cell ON scores (grid, cell)",
     "CREATE INDEX IF NOT EXISTS scores_reuse ON scores (key, fingerprint)",
     "CREATE INDEX IF NOT EXISTS rows_row ON rows (row_id)",
-    "CREATE INDEX IF NOT EXISTS ratings_item ON ratings (queue, item)",
+    "CREATE INDEX IF NOT EXISTS items_row ON items (row_id)",
     "CREATE INDEX IF NOT EXISTS cards_judge ON cards (judge)",
 )
 LAST = "cards_judge"

@@ -129,10 +129,17 @@ def prune(ledger: Ledger, *, days: float) -> int:
     grids = [(grid,) for grid in _ended(ledger, before)]
     replies = "SELECT COUNT(*) FROM replies"
     (count,) = ledger.select(replies)[0]
+    datasets = {name for (name,) in ledger.select("SELECT DISTINCT dataset FROM rows")}
     ledger.write(
         ("DELETE FROM scores WHERE grid = ?", grids),
         ("DELETE FROM cells WHERE grid = ?", grids),
+        ("DELETE FROM summaries WHERE grid = ?", grids),
         ("DELETE FROM grids WHERE grid = ?", grids),
+        # A grid that begins meanwhile is on record before its rows are, so rows that it found here are not taken from it.
+        (
+            "DELETE FROM rows WHERE dataset = ? AND NOT EXISTS (SELECT 1 FROM grids WHERE plan LIKE ?)",
+            [(name, f"%{name}%") for name in datasets],
+        ),
         (f"DELETE FROM claims WHERE {_old('claims')} AND {_SETTLED}", [(before,) * 3]),  # noqa: S608
         (f"DELETE FROM replies WHERE {_old('replies')} AND {_UNCLAIMED}", [(before,) * 3]),  # noqa: S608
         ("DELETE FROM outbox WHERE done_at < ?", [(before,)]),
@@ -169,7 +176,7 @@ def row_calls(ledger: Ledger, row_id: str) -> RowCalls:
     """What the ledger knows of one row. Raises UnknownName, and BadInput while a grid with this row runs."""
     both = "SELECT key FROM cells WHERE row_id = ? UNION SELECT key FROM replies WHERE row_id = ?"
     keys = frozenset(key for (key,) in ledger.select(both, (storable(row_id),) * 2))
-    if not keys:
+    if not keys and not ledger.select("SELECT 1 FROM rows WHERE row_id = ? LIMIT 1", (storable(row_id),)):
         known = [name for (name,) in ledger.select("SELECT DISTINCT row_id FROM cells LIMIT 1000")]
         raise UnknownName("row", row_id, known[:50])
     cells = tuple(_cells_of(ledger, keys))
@@ -195,6 +202,9 @@ def forget_row(ledger: Ledger, row_id: str) -> Forgotten:
     ledger.write(
         *((f"DELETE FROM {table} WHERE key = ?", values) for table in ("scores", "replies", "claims", "doubts", "cells")),  # noqa: S608
         ("DELETE FROM outbox WHERE id = ?", [(number,) for number in entries]),
+        ("DELETE FROM rows WHERE row_id = ?", [(storable(row_id),)]),
+        ("DELETE FROM rows WHERE dataset = ? AND row_id = ?", _bodies_of(ledger, found)),
+        ("DELETE FROM summaries WHERE grid = ?", [(grid["grid"],) for grid in found.grids]),
     )
     (after,) = ledger.select("SELECT COUNT(*) FROM replies")[0]
     _scrub(ledger)
@@ -202,6 +212,12 @@ def forget_row(ledger: Ledger, row_id: str) -> Forgotten:
     return Forgotten(
         storable(row_id), found.grids, len(found.cells), before - after, tuple(others), tuple(sorted(runs)), tuple(sorted(traces))
     )
+
+
+def _bodies_of(ledger: Ledger, found: RowCalls) -> list[tuple[str, str]]:
+    """Dataset and id of every row that these cells were about."""
+    plans = {grid: (ledger.grid(grid) or {}).get("plan", {}) for grid in {grid for grid, _, _ in found.cells}}
+    return sorted({(plans[grid].get("dataset", {}).get("digest", ""), row_id) for grid, _, row_id in found.cells})
 
 
 def _cells_of(ledger: Ledger, keys: Collection[str]) -> list[tuple[str, int, str]]:
@@ -237,7 +253,7 @@ def _scrub(ledger: Ledger) -> None:
     try:
         with closing(ledger.dialect.connect()) as connection:
             if ledger.dialect.name != "sqlite":
-                connection.execute("VACUUM (FULL) scores, replies, claims, doubts, cells, grids, outbox")
+                connection.execute("VACUUM (FULL) scores, replies, claims, doubts, cells, grids, outbox, rows, summaries")
                 return
             connection.execute("VACUUM")
             busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]

@@ -7,7 +7,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,12 @@ _CELL = (
     "INSERT INTO cells (grid, cell, key, prompt, model, row_id, replicate, reused) VALUES (?, ?, ?, ?, ?, ?, ?, ?) "
     "ON CONFLICT (grid, cell) DO NOTHING"
 )
+
+# A good reply stands, whatever asking again came to; else the newest outcome does. 'ok' sorts after every other status.
+NEWEST = (
+    "COALESCE((SELECT o.seq FROM replies o WHERE o.key = c.key AND o.grid = c.grid ORDER BY o.status DESC, o.seq DESC LIMIT 1), c.reused)"
+)
+"""SQL: the number of the reply that is shown for the cell ``c``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +128,7 @@ class Ledger:
                 [(grid, storable(name), canonical(plan), self.owner, time.time())],
             )
         )
-        for chunk in _chunks(cells, 5000):
+        for chunk in chunks(cells, 5000):
             rows = [(grid, c.cell, c.key, storable(c.prompt), storable(c.model), storable(c.row_id), c.replicate, c.reused) for c in chunk]
             self.write((_CELL, rows))
 
@@ -160,7 +166,7 @@ class Ledger:
         """Key -> number of its newest good reply, for the keys that have one; only those of ``grid`` where it is given."""
         found: dict[str, int] = {}
         only = " AND grid = ?" if grid else ""
-        for chunk in _chunks(keys, _CHUNK):
+        for chunk in chunks(keys, _CHUNK):
             marks = ",".join("?" * len(chunk))
             sql = f"SELECT key, MAX(seq) FROM replies WHERE status = 'ok' AND key IN ({marks}){only} GROUP BY key"  # noqa: S608
             found.update(self.select(sql, (*chunk, grid) if grid else chunk))
@@ -168,7 +174,7 @@ class Ledger:
 
     def outcomes(self, numbers: Sequence[int]) -> Iterator[tuple[int, Outcome]]:
         """``(number, outcome)`` of recorded replies, a chunk at a time."""
-        for chunk in _chunks(numbers, _CHUNK):
+        for chunk in chunks(numbers, _CHUNK):
             sql = f"SELECT seq, status, body FROM replies WHERE seq IN ({','.join('?' * len(chunk))})"  # noqa: S608
             for seq, status, body in self.select(sql, chunk):
                 yield seq, outcome_from(status, body)
@@ -176,7 +182,7 @@ class Ledger:
     def settle_doubts(self, grid: str, keys: Iterable[str]) -> list[str]:
         """Find calls that a dead process claimed and never answered; record and return them."""
         found: dict[str, int] = {}
-        for chunk in _chunks(keys, _CHUNK):
+        for chunk in chunks(keys, _CHUNK):
             found |= self._unsettled(chunk)
         if found:
             lost = [key for key, claims in found.items() for _ in range(claims)]
@@ -212,7 +218,7 @@ class Ledger:
     def stored_scores(self, marks: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Score]:
         """``(key, fingerprint)`` -> the newest good score, for those that have one."""
         found: dict[tuple[str, str], Score] = {}
-        for chunk in _chunks(marks, _CHUNK // 2):
+        for chunk in chunks(marks, _CHUNK // 2):
             where = " OR ".join("(key = ? AND fingerprint = ?)" for _ in chunk)
             sql = f"SELECT key, fingerprint, body FROM scores WHERE {where} ORDER BY seq"  # noqa: S608
             for key, mark, body in self.select(sql, tuple(part for pair in chunk for part in pair)):
@@ -225,15 +231,15 @@ class Ledger:
         """Every cell of a grid in plan order, with its newest outcome, streamed; only those with this status where it is given."""
         sql = (
             "SELECT c.cell, c.key, c.prompt, c.model, c.row_id, c.replicate, c.reused, r.status, r.body, r.at FROM cells c "
-            "LEFT JOIN replies r ON r.seq = COALESCE((SELECT MAX(o.seq) FROM replies o WHERE o.key = c.key AND o.grid = c.grid), c.reused) "
+            f"LEFT JOIN replies r ON r.seq = {NEWEST} "  # noqa: S608
             "WHERE c.grid = ? AND (? = '' OR r.status = ?) ORDER BY c.cell"
         )
-        for row in self._stream(sql, (grid, status or "", status or "")):
+        for row in self.stream(sql, (grid, status or "", status or "")):
             yield CellState(CellRow(*row[:7]), None if row[7] is None else outcome_from(row[7], row[8]), row[9])
 
     def grid_scores(self, grid: str) -> Iterator[tuple[int, str, Score]]:
         """``(cell, scorer, score)`` of a grid, oldest first: a later one replaces an earlier one."""
-        for cell, scorer, body in self._stream("SELECT cell, scorer, body FROM scores WHERE grid = ? ORDER BY seq", (grid,)):
+        for cell, scorer, body in self.stream("SELECT cell, scorer, body FROM scores WHERE grid = ? ORDER BY seq", (grid,)):
             yield cell, scorer, score_from(body)
 
     def spend(self) -> list[tuple[str, str, int, float | None, int]]:
@@ -243,7 +249,7 @@ class Ledger:
             "SELECT g.grid, c.model, r.status, r.body FROM replies r JOIN grids g ON g.grid = r.grid "
             "JOIN cells c ON c.key = r.key AND c.grid || '' = r.grid ORDER BY g.started DESC"  # by key: a grid has as many cells
         )
-        for grid, model, status, body in self._stream(sql, ()):
+        for grid, model, status, body in self.stream(sql, ()):
             outcome = outcome_from(status, body)
             costs = [outcome.cost_usd] if outcome.usage != Usage() else []
             costs += [outcome.reply.cost_usd] if outcome.reply else []
@@ -256,7 +262,7 @@ class Ledger:
     def sizes(self, grids: Sequence[str]) -> dict[str, int]:
         """Grid -> number of its cells."""
         found: dict[str, int] = {}
-        for chunk in _chunks(grids, _CHUNK):
+        for chunk in chunks(grids, _CHUNK):
             sql = f"SELECT grid, COUNT(*) FROM cells WHERE grid IN ({','.join('?' * len(chunk))}) GROUP BY grid"  # noqa: S608
             found.update(self.select(sql, chunk))
         return found
@@ -296,7 +302,28 @@ class Ledger:
         with self._reading() as connection:
             return list(connection.execute(self.dialect.sql(sql), tuple(values)).fetchall())
 
-    def _stream(self, sql: str, values: Sequence[Any]) -> Iterator[Any]:
+    @contextmanager
+    def transaction(self) -> Iterator[Callable[..., list[Any]]]:
+        """Several statements in this thread, all or none: gives a function ``(sql, values) -> rows``. Raises StoreError.
+
+        SQLite lets one process in at a time. PostgreSQL does not: whoever reads before it writes locks a row first (``FOR UPDATE``).
+        """
+        with self._reading("written") as connection:
+
+            def execute(sql: str, values: Sequence[Any] = ()) -> list[Any]:
+                cursor = connection.execute(self.dialect.sql(sql), tuple(values))
+                return list(cursor.fetchall()) if cursor.description else []
+
+            connection.execute("BEGIN IMMEDIATE" if self.dialect.name == "sqlite" else "BEGIN")
+            try:
+                yield execute
+            except BaseException:
+                connection.execute("ROLLBACK")
+                raise
+            connection.execute("COMMIT")
+
+    def stream(self, sql: str, values: Sequence[Any]) -> Iterator[Any]:
+        """The rows of a query with ``?`` marks, not held in memory all at once. Raises StoreError."""
         # On a connection of its own: until its last row is read, it sees the ledger as it was, and could not write.
         try:
             with closing(self.dialect.connect()) as connection:
@@ -353,7 +380,8 @@ def _close_all() -> None:
             ledger.close()
 
 
-def _chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+def chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """The items in lists of this size; the last one may be shorter."""
     chunk: list[Any] = []
     for item in items:
         chunk.append(item)

@@ -11,7 +11,9 @@ from llmops_lab import settings
 from llmops_lab.api import care
 from llmops_lab.errors import BadInput, LabError, StoreError, UnknownName
 from llmops_lab.flows.forget import forget_row
+from llmops_lab.store import care as store_care
 from llmops_lab.store.ledger import open_ledger
+from llmops_lab.store.rows import keep_rows, rows_of
 from llmops_lab.track import outbox
 from tests.servers import ModelServer
 
@@ -78,12 +80,43 @@ def test_the_trace_of_a_forgotten_question_is_named(home):
     assert forget_row(settings.load(), row_id).traces == (answer.trace_id,)
 
 
-def test_the_ledger_never_held_the_question(home):
-    """What was sent is rendered anew from the data when it is needed; only replies and scores are kept."""
+def test_the_ledger_holds_the_row_once_and_never_what_was_made_of_it(home):
+    """What was sent is rendered anew from the row when it is needed; a row is kept once for all grids of its dataset."""
     with ModelServer(answer=lambda text: "fine") as server:
-        ask(models=[f"openai:m@{server.url}"], scorers=["exact"])
-        assert server.count(f"What about {PLANTED}?") == 1
-    assert holding(home, "What about", f"about {PLANTED}") == []
+        for name in ("first", "second"):
+            ask(models=[f"openai:m@{server.url}"], scorers=["exact"], name=name)
+        assert server.count(f"Please: What about {PLANTED}?") == 1
+    assert holding(home, f"Please: What about {PLANTED}") == []
+    bodies = [body for (body,) in open_ledger(settings.load()).select("SELECT body FROM rows ORDER BY row_id")]
+    assert len(bodies) == len(ROWS) and sum(f"What about {PLANTED}?" in body for body in bodies) == 1
+
+
+def test_a_row_that_only_its_dataset_still_holds_can_be_forgotten(home):
+    ledger = open_ledger(settings.load())
+    ledger.begin("killed", "killed", {"dataset": {"digest": "d"}}, [])  # its process ended before it had written the cells
+    keep_rows(ledger, "d", [("row-of-Maria", {"question": PLANTED})], 1)
+    ledger.end("killed", "failed")
+    assert holding(home, PLANTED)
+    assert forget_row(settings.load(), "row-of-Maria").forgotten.cells == 0
+    assert holding(home, PLANTED) == []
+
+
+def test_a_secret_in_a_row_is_masked_before_it_is_kept(home, monkeypatch):
+    monkeypatch.setenv("SOME_API_KEY", "tuna-sandwich-with-extra-secret")
+    ask(rows=[{"id": "1", "question": "is it tuna-sandwich-with-extra-secret ?", "label": "x"}])
+    assert holding(home, "tuna-sandwich") == [] and holding(home, "[redacted]")
+
+
+def test_rows_go_with_the_last_grid_of_their_dataset(home):
+    ledger = open_ledger(settings.load())
+    ask(name="old"), ask(name="young"), ask(name="other", rows=ROWS[:3])
+    ledger.write(("UPDATE grids SET started = started - 864000, ended = ended - 864000 WHERE name IN ('old', 'other')", [()]))
+    store_care.prune(ledger, days=5)
+    assert {len(list(rows_of(ledger, lab.load("young").dataset["digest"])))} == {len(ROWS)}
+    assert ledger.select("SELECT COUNT(DISTINCT dataset) FROM rows") == [(1,)]
+    ledger.write(("UPDATE grids SET started = started - 864000, ended = ended - 864000", [()]))
+    store_care.prune(ledger, days=5)
+    assert ledger.select("SELECT COUNT(*) FROM rows") == [(0,)]
 
 
 def test_tables_and_traces_that_wait_for_mlflow_are_cleaned_too(home, mlflow_away, monkeypatch):
