@@ -18,16 +18,23 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Rated:
-    """The items that two or more raters rated. ``codes``: item x rater, the place in ``values``, -1 = not rated.
+    """The ``n`` items that two or more raters rated. Items rated alike are one pattern, and ``times`` says how many they are.
 
-    ``counts``: item x value, how many raters gave it. ``numbers`` are the values moved so that they lie about 0 (interval level only).
+    ``codes``: pattern x rater, the place in ``values``, -1 = not rated. ``counts``: pattern x value, how many raters gave it.
+    ``numbers`` are the values moved so that they lie about 0 (interval level only).
     """
 
     raters: tuple[str, ...]
     values: tuple[Any, ...]
+    times: Floats
     codes: NDArray[np.intp]
     counts: Floats
     numbers: Floats
+
+    @property
+    def n(self) -> int:
+        """The number of items."""
+        return int(self.times.sum())
 
 
 def read(table: Any, level: str, order: Sequence[Any] | None = None) -> Rated:
@@ -41,11 +48,13 @@ def read(table: Any, level: str, order: Sequence[Any] | None = None) -> Rated:
     values = _values({each for line in cells for each in line if each is not None}, level, order)
     place = {value: number for number, value in enumerate(values)}
     codes = np.array([[-1 if each is None else place[each] for each in line] for line in cells], dtype=np.intp).reshape(-1, len(raters))
-    codes = codes[np.sum(codes >= 0, axis=1) >= 2]
+    codes, times = np.unique(codes[np.sum(codes >= 0, axis=1) >= 2], axis=0, return_counts=True)
     counts = np.zeros((len(codes), len(values)))
     lines, columns = np.nonzero(codes >= 0)
     np.add.at(counts, (lines, codes[lines, columns]), 1.0)
-    return Rated(raters, values, codes, counts, _centred(values) if level == "interval" else np.zeros(len(values)))
+    return Rated(
+        raters, values, times.astype(np.float64), codes, counts, _centred(values) if level == "interval" else np.zeros(len(values))
+    )
 
 
 def _plain(value: Any) -> Any:

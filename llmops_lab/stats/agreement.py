@@ -32,7 +32,7 @@ Floats = NDArray[np.float64]
 Metric = Literal["cohen", "weighted", "fleiss", "krippendorff"]
 Level = Literal["nominal", "ordinal", "interval"]
 Of = Callable[[Floats], Floats]
-"""From the weights of the items, shape (draws, items), to the statistic of each draw; NaN where it is undefined."""
+"""From how often each pattern of ratings was drawn, shape (draws, patterns), to the statistic of each draw; NaN where it is undefined."""
 _ENTRIES = 4_000_000
 
 
@@ -90,14 +90,14 @@ def agreement(
     chosen = _level(metric, level)
     rated = read(table, chosen, order)
     statistic = _STATISTICS[metric](rated, chosen)
-    n, raters = len(rated.counts), len(rated.raters)
-    value = float(statistic(np.ones((1, n)))[0]) if n else math.nan
+    n, raters = rated.n, len(rated.raters)
+    value = float(statistic(rated.times[None, :])[0]) if n else math.nan
     if math.isnan(value):
         return Agreement(math.nan, math.nan, math.nan, n, metric, chosen, raters, alpha=alpha, reason=_why_undefined(rated))
     if value == 1:
         low, reason = _perfect(rated, alpha)
         return Agreement(1.0, low, 1.0, n, metric, chosen, raters, method="Wilson bound on disagreement", alpha=alpha, reason=reason)
-    low, high, reason = _interval(statistic, value, n, alpha, seed, resamples)
+    low, high, reason = _interval(statistic, value, rated.times, alpha, seed, resamples)
     return Agreement(value, low, high, n, metric, chosen, raters, alpha=alpha, reason=reason)
 
 
@@ -114,15 +114,16 @@ def _level(metric: Metric, level: Level | None) -> Level:
 
 
 def _why_undefined(rated: Rated) -> str:
-    if not len(rated.counts):
+    if not rated.n:
         return "no item was rated by two raters"
     return f"every rating is {rated.values[0]!r}, so that chance would agree as often"
 
 
 def _perfect(rated: Rated, alpha: float) -> tuple[float, str]:
     # Resampling items that all agree shows no spread. A share of items up to Wilson's bound may disagree all the same.
-    shares = rated.counts.sum(axis=0) / rated.counts.sum()
-    low = 1 - wilson(0, len(rated.counts), alpha).high / float(1 - shares @ shares)
+    totals = rated.times @ rated.counts
+    shares = totals / totals.sum()
+    low = 1 - wilson(0, rated.n, alpha).high / float(1 - shares @ shares)
     return low, "all items agree, so the lower bound is what so few items can show"
 
 
@@ -130,8 +131,8 @@ def _perfect(rated: Rated, alpha: float) -> tuple[float, str]:
 def _two_raters(rated: Rated, level: Level) -> Of:
     if len(rated.raters) != 2:
         raise BadInput(
-            f"cohen and weighted compare two raters, and the table has {len(rated.raters)} ({', '.join(rated.raters)}). Take two columns, or "
-            "metric='krippendorff'."
+            f"cohen and weighted compare two raters, and the table has {len(rated.raters)} ({', '.join(rated.raters)}). Take two columns, "
+            "or metric='krippendorff'."
         )
     left, right = rated.codes[:, 0], rated.codes[:, 1]
     if level == "interval":
@@ -164,8 +165,8 @@ def _fleiss(rated: Rated, level: Level) -> Of:
     each = rated.counts.sum(axis=1)
     if len(set(each.tolist())) > 1:
         raise BadInput(
-            f"fleiss needs equally many ratings an item, and these have {int(each.min())} to {int(each.max())}. Take metric='krippendorff', "
-            "which does not."
+            f"fleiss needs equally many ratings an item, and these have {int(each.min())} to {int(each.max())}. Take "
+            "metric='krippendorff', which does not."
         )
     apart = _apart_nominal(rated.counts) / each
 
@@ -231,30 +232,33 @@ _STATISTICS: dict[str, Callable[[Rated, Level], Of]] = {
 
 
 # -- the interval -------------------------------------------------------------------------------------------------------------
-def _interval(statistic: Of, value: float, n: int, alpha: float, seed: int, resamples: int) -> tuple[float, float, str]:
+def _interval(statistic: Of, value: float, times: Floats, alpha: float, seed: int, resamples: int) -> tuple[float, float, str]:
+    n = int(times.sum())
     if n < 2:
         return math.nan, math.nan, "one item has no interval"
     rng = np.random.default_rng(seed)
-    chunk = max(1, _ENTRIES // n)
-    drawn = np.concatenate([statistic(_drawn(rng, min(chunk, resamples - start), n)) for start in range(0, resamples, chunk)])
+    chunk = max(1, _ENTRIES // len(times))
+    starts = range(0, resamples, chunk)
+    drawn = np.concatenate([statistic(_drawn(rng, min(chunk, resamples - start), times)) for start in starts])
     kept = drawn[~np.isnan(drawn)]
     share = 1 - len(kept) / len(drawn)
     reason = f"in {share:.0%} of the resamples all ratings were the same; the interval is of the rest" if share >= 0.01 else ""
     if len(kept) < resamples / 10:
         return math.nan, math.nan, "too few ratings differ for an interval"
-    left_out = np.concatenate([statistic(_without_one(start, min(start + chunk, n), n)) for start in range(0, n, chunk)])
-    low, high = np.quantile(kept, _bca(kept, value, left_out, alpha))
+    starts = range(0, len(times), chunk)
+    left_out = np.concatenate([statistic(_without_one(times, start, chunk)) for start in starts])
+    low, high = np.quantile(kept, _bca(kept, value, np.repeat(left_out, times.astype(np.intp)), alpha))
     return float(low), float(high), reason
 
 
-def _drawn(rng: np.random.Generator, draws: int, n: int) -> Floats:
-    picked = rng.integers(0, n, size=(draws, n)) + n * np.arange(draws)[:, None]
-    return np.bincount(picked.ravel(), minlength=draws * n).reshape(draws, n).astype(np.float64)
+def _drawn(rng: np.random.Generator, draws: int, times: Floats) -> Floats:
+    return rng.multinomial(int(times.sum()), times / times.sum(), size=draws).astype(np.float64)
 
 
-def _without_one(start: int, stop: int, n: int) -> Floats:
-    weights = np.ones((stop - start, n))
-    weights[np.arange(stop - start), np.arange(start, stop)] = 0
+def _without_one(times: Floats, start: int, chunk: int) -> Floats:
+    stop = min(start + chunk, len(times))
+    weights = np.tile(times, (stop - start, 1))
+    weights[np.arange(stop - start), np.arange(start, stop)] -= 1
     return weights
 
 
