@@ -7,6 +7,7 @@ import dataclasses
 import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
 from llmops_lab.errors import LabError
@@ -30,6 +31,8 @@ class Judge(Protocol):
     def expensive(self) -> bool: ...
     @property
     def fingerprint(self) -> str | None: ...
+    @property
+    def at_once(self) -> int: ...
 
     def __call__(self, reply: Reply, target: Any, row: Mapping[str, Any]) -> Score: ...
 
@@ -40,6 +43,7 @@ class Run(Protocol):
     plan: Plan
     ledger: Ledger
     grid: str
+    state: str
     scored: int
     unscored: int
     redact: Callable[[Any], Any]
@@ -60,6 +64,8 @@ class Scoring:
         self._thread: threading.Thread | None = None
         self._closing = threading.Event()
         self._problem: Exception | None = None
+        self._at_once = max((judge.at_once for judge in judges), default=1)
+        self._most = _BATCH if self._at_once == 1 else 8 * self._at_once  # what a model judges is committed and shown as it comes
         self._reusable = [judge for judge in judges if judge.expensive and judge.fingerprint]
 
     def start(self) -> None:
@@ -103,9 +109,9 @@ class Scoring:
         ended = False
         while not ended:
             batch = [self._queue.get()]
-            if self._run.rule is None and self._queue.qsize() < _BATCH:
+            if self._run.rule is None and self._queue.qsize() < self._most:
                 self._closing.wait(_LINGER_S)
-            while not self._queue.empty() and len(batch) < _BATCH:
+            while not self._queue.empty() and len(batch) < self._most:
                 batch.append(self._queue.get())
             ended = None in batch
             cells = [item for item in batch if item is not None]
@@ -123,15 +129,19 @@ class Scoring:
     def _score(self, heard: Sequence[Heard]) -> None:
         run = self._run
         stored = self._stored([each.cell for each in heard])
-        found: list[tuple[int, str, str, str | None, Score]] = []
-        for each in heard:
-            row, target = self._row(each.cell)
-            key = run.plan.key(each.cell)
-            for judge in self._judges:
-                mark = _mark(judge, target) if each.share is None and each.reply else None  # a vote's score is not the reply's own
-                score = stored.get((key, mark)) if stored and mark else None
-                score = self._judged(judge, each, target, row) if score is None else score
-                found.append((each.cell, key, judge.name, mark, score))
+        waiting: list[tuple[tuple[int, str, str, str | None], Score | Future[Score]]] = []
+        with ThreadPoolExecutor(self._at_once, thread_name_prefix="llmops_lab-judge") as threads:
+            for each in heard:
+                row, target = self._row(each.cell)
+                key = run.plan.key(each.cell)
+                for judge in self._judges:
+                    mark = _mark(judge, target) if each.share is None and each.reply else None  # a vote's score is not the reply's own
+                    score: Score | Future[Score] | None = stored.get((key, mark)) if stored and mark else None
+                    if score is None and judge.at_once > 1:
+                        score = threads.submit(self._judged, judge, each, target, row)
+                    score = self._judged(judge, each, target, row) if score is None else score
+                    waiting.append(((each.cell, key, judge.name, mark), score))
+        found = [(*where, each.result() if isinstance(each, Future) else each) for where, each in waiting]
         run.ledger.write(run.ledger.scores(run.grid, found))
         run.scored += sum(score.value is not None for *_, score in found)
         run.unscored += sum(score.value is None for *_, score in found)
@@ -145,6 +155,8 @@ class Scoring:
     def _judged(self, judge: Judge, heard: Heard, target: Any, row: Mapping[str, Any]) -> Score:
         if heard.reply is None:
             return Score(None, reason="the vote is open: not all repeats of this row were answered")
+        if judge.at_once > 1 and self._run.state == "cancelled":
+            return Score(None, reason="the grid was cancelled before this was judged; resume() has it judged")
         try:
             score = judge(heard.reply, target, row)
         except BaseException as error:  # an interrupt that a scorer makes up must not end the thread that scores

@@ -8,9 +8,12 @@ A plugin is one file with ``score(reply, target, *, OPTIONS)`` and ``higher_is_b
 ``PACKAGES = ("name",)``     distributions whose version changes the score
 ``check(*, OPTIONS)``        raises BadInput for option values that cannot work
 ``summarise(scores)``        extra summary columns, each joined to the scorer's column name by ``_``
+``UNSCORED_TOO = True``      ``summarise`` gets the scores without a value too
+``completed(scorer, options, resources)``  the Scorer with what depends on its options (bounds, fingerprint)
 ``adapt(what, *, options)``  for a library of metrics: makes a Scorer of ``FILE:what``, or of the library's own objects
 
-``score`` may declare the keywords ``row`` (the row's columns) and ``embed`` (list of texts -> L2-normalised rows).
+``score`` may declare the keywords ``row`` (the row's columns), ``embed`` (list of texts -> L2-normalised rows) and ``ask`` (a model
+that judges, see ``_judge.Ask``).
 """
 
 from __future__ import annotations
@@ -33,9 +36,14 @@ from llmops_lab.errors import BadInput, UnknownName, meant
 from llmops_lab.records import Reply, Score, canonical, digest
 from llmops_lab.scorers._text import is_missing, plain
 
-RESOURCES = frozenset({"embed"})
+RESOURCES: Mapping[str, str] = MappingProxyType(
+    {
+        "embed": "a function from a list of texts to their L2-normalised vectors",
+        "ask": "the model that judges, as in lab.judge({name!r}, model='...')",
+    }
+)
 """Keywords that the caller's surroundings fill, not the user."""
-_RESERVED = RESOURCES | {"row"}
+_RESERVED = RESOURCES.keys() | {"row"}
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 _LONGEST_MESSAGE = 500
 
@@ -49,7 +57,8 @@ class Scorer:
     ``higher_is_better`` None: it has no good direction, so that a comparison needs one. ``fingerprint`` names everything that
     decides the score apart from reply and row; None: unknown (a Python function, a live object), its scores are never reused.
     ``bounds`` are the least and greatest possible score; None: there are none, or nobody knows them, so that nothing can stop early by
-    it. ``plugin`` is the file that it comes from, empty for a function or another library's metric.
+    it. ``plugin`` is the file that it comes from, empty for a function or another library's metric. ``at_once`` replies may be judged
+    side by side, each in a thread: more than 1 for a scorer that waits for a model.
     """
 
     name: str
@@ -60,6 +69,7 @@ class Scorer:
     fingerprint: str | None = None
     bounds: tuple[float, float] | None = (0.0, 1.0)
     plugin: str = ""
+    at_once: int = 1
 
     def __call__(self, reply: Reply, target: Any, row: Mapping[str, Any]) -> Score:
         """Judge one reply. Never raises: a fault is a Score without a value whose ``error`` says what broke.
@@ -118,11 +128,15 @@ def has_summary(plugin: str) -> bool:
 def summarise(plugin: str, scores: Sequence[Score]) -> dict[str, Any]:
     """Extra summary columns over the scores of one (prompt, model): names without the scorer's own; plain JSON values.
 
-    Scores without a value are left out. Empty for a scorer that has none, is not installed here, or has no score. Never raises: a
-    fault of the plugin is under ``summary_error``.
+    Scores without a value are left out, unless the plugin counts them. Empty for a scorer that has none, is not installed here, or
+    has no score. Never raises: a fault of the plugin is under ``summary_error``.
     """
-    given, summary = [score for score in scores if score.value is not None], _summary(plugin)
-    if summary is None or not given:
+    summary = _summary(plugin)
+    if summary is None:
+        return {}
+    too = getattr(plugins.find("scorers", plugin), "UNSCORED_TOO", False)
+    given = [score for score in scores if too or score.value is not None]
+    if not given:
         return {}
     try:
         extra: dict[str, Any] = json.loads(canonical(dict(summary(given))))  # what no store can hold is as good as an error
@@ -188,7 +202,7 @@ def _from_name(what: str, options: Mapping[str, Any], resources: Mapping[str, An
     filled = _resources(name, module.score, options, resources)
     if hasattr(module, "check"):
         module.check(**chosen)
-    return Scorer(
+    scorer = Scorer(
         name=name,
         apply=_applied(module.score, {**chosen, **filled}),
         higher_is_better=module.higher_is_better,
@@ -198,6 +212,7 @@ def _from_name(what: str, options: Mapping[str, Any], resources: Mapping[str, An
         bounds=getattr(module, "BOUNDS", (0.0, 1.0)),
         plugin=name,
     )
+    return module.completed(scorer, chosen, filled) if hasattr(module, "completed") else scorer
 
 
 def _from_object(what: Any, options: Mapping[str, Any], resources: Mapping[str, Any], label: str | None) -> Scorer:
@@ -270,13 +285,13 @@ def _options(name: str, function: Callable[..., Any], given: Mapping[str, Any]) 
 
 def _resources(name: str, function: Callable[..., Any], given: Mapping[str, Any], resources: Mapping[str, Any]) -> dict[str, Any]:
     filled: dict[str, Any] = {}
-    for key in RESOURCES.intersection(_keywords(function)):
+    for key in RESOURCES.keys() & _keywords(function).keys():
         if key in given or key in resources:
             filled[key] = given[key] if key in given else resources[key]
             if not callable(filled[key]):
                 raise BadInput(f"the scorer {name}: {key} must be a function, not {filled[key]!r:.80}.")
         elif _keywords(function)[key].default is inspect.Parameter.empty:
-            raise BadInput(f"the scorer {name} needs {key}: a function from a list of texts to their L2-normalised vectors.")
+            raise BadInput(f"the scorer {name} needs {key}: {RESOURCES[key].format(name=name)}.")
     return filled
 
 

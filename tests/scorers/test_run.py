@@ -18,7 +18,7 @@ from llmops_lab.scorers._run import Scorer, bind, describe, has_summary, summari
 
 NAMES = (
     "bleu chrf contains cost deepeval exact fuzzy json_fields json_schema label latency length mlflow perplexity python_code"
-    " readability refusal regex rouge similarity sql"
+    " readability refusal regex rouge rubric similarity sql"
 ).split()
 
 
@@ -258,7 +258,7 @@ def test_no_scorer_raises_and_each_score_can_be_stored(target, text):
 @functools.cache
 def _cheap() -> list[Scorer]:
     options = {"regex": {"pattern": r"\d+"}, "json_schema": {"schema": {"type": "object"}}}
-    return [bind(name, **options.get(name, {})) for name in NAMES if name not in ("deepeval", "mlflow", "similarity")]
+    return [bind(name, **options.get(name, {})) for name in NAMES if name not in ("deepeval", "mlflow", "rubric", "similarity")]
 
 
 def test_the_fingerprint_tells_scorers_apart():
