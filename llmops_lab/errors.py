@@ -4,7 +4,8 @@ LabError                     1   something failed; the message says what to do n
 ├── BadInput                 2   known to be wrong before the first call
 │   ├── UnknownName          2   a model, scorer, prompt, ... that does not exist (close matches named)
 │   ├── MissingExtra         2   an optional dependency is not installed (the pip command is named)
-│   └── DoesNotPair          2   two sets of scores that cannot be compared row by row
+│   ├── DoesNotPair          2   two sets of scores that cannot be compared row by row
+│   └── Conflict             2   somebody rated the same item in between; nothing was overwritten
 ├── BudgetReached            3   the spend cap stopped the work; what is done is kept
 ├── Unreachable              4   no HTTP answer came back from any call; resumable
 ├── ProviderFault            1   one call failed (``kind`` says how); becomes a failed cell in a grid
@@ -85,6 +86,14 @@ class MissingExtra(BadInput):
 
 class DoesNotPair(BadInput):
     """Two sets of scores share too few rows, or differ in what was asked, so a paired comparison would be false."""
+
+
+class Conflict(BadInput):
+    """A rating is not what the writer believed it to be, so nothing was written over it. Carries ``current``: that rating, or None."""
+
+    def __init__(self, message: str, current: dict[str, object] | None) -> None:
+        self.current = current
+        super().__init__(message)
 
 
 class BudgetReached(LabError):

@@ -54,6 +54,8 @@ class Settings:
     """Base URL or provider name -> {"concurrency": calls in flight, "rpm": requests a minute}."""
     trace_sample: float = 0.0
     """Share of a grid's successful cells that also get an MLflow trace (failed cells always do, up to 20)."""
+    reviewer: str = ""
+    """Under whose name ratings made in this kernel are saved. Empty: the system's user name."""
     project: str = ""
     """The project directory that was found (read only); empty when there is none."""
 

@@ -1,1 +1,1 @@
-"""Human ratings: queues, who rates what in which order, and what their values mean."""
+"""What people say of replies: rubrics, items, who sees what in which order, preferences, and what was settled. No screen, no model."""

@@ -1,0 +1,133 @@
+"""``lab.rate``: replies are put before people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from llmops_lab import settings as _settings
+from llmops_lab.api.queue import Queue, show
+from llmops_lab.errors import BadInput
+from llmops_lab.flows import rate_grid, rate_rows
+from llmops_lab.flows.rate import make_queue
+from llmops_lab.flows.rate_rows import Columns
+from llmops_lab.grids.rows import Rows, read_rows
+from llmops_lab.ratings.items import Found, Spec
+from llmops_lab.ratings.rubric import MODES, Rubric
+from llmops_lab.store.ledger import open_ledger
+
+_FILES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
+
+
+def rate(
+    grid_or_rows: Any,
+    rubric: Rubric | str,
+    *,
+    mode: str = "single",
+    a: str | None = None,
+    b: str | None = None,
+    variants: Sequence[str] | None = None,
+    raters: int | Sequence[str] = 1,
+    seed: int = 0,
+    name: str | None = None,
+    gold: str | Mapping[str, Any] | None = None,
+    repeats: int = 0,
+    suggestions: str | Mapping[str, Any] | None = None,
+    limit: int | None = None,
+    source: str | Sequence[str] | None = None,
+    text: str | None = None,
+    prompt: str | None = None,
+) -> Queue:
+    """Make a rating queue, show its panel and return it; the same call again opens the same queue.
+
+    ``grid_or_rows``: a grid (or its name), or rows that hold replies: a file, a DataFrame, a list of dicts, whose columns ``text``,
+    ``a`` and ``b``, or ``variants`` name; ``prompt`` and ``source`` are shown beside. ``mode``: "single" asks for a level of the rubric,
+    "pairwise" which of ``a`` and ``b`` is better, "ranking" for an order of the ``variants``. ``raters``: how many each item gets, or
+    the names of those who each rate all. ``seed`` draws who sees what in which order. ``gold`` (a column, or values by row id) are
+    items with a known answer, and ``repeats`` so many items are shown twice; raters are told of neither. ``limit``: a sample of so many
+    items. ``suggestions``: a column, or values by row id, shown to the rater; none unless asked for.
+
+    Raises BadInput, also where another queue has the name, and UnknownName.
+    """
+    if mode not in MODES:
+        raise BadInput(f"mode is {', '.join(map(repr, MODES[:-1]))} or {MODES[-1]!r}, not {mode!r:.60}.")
+    held = Rubric(rubric) if isinstance(rubric, str) else rubric
+    if not isinstance(held, Rubric):
+        raise BadInput(f"the rubric is lab.Rubric('How polite is it?', levels={{...}}), not {rubric!r:.60}.")
+    if mode == "single" and not held.levels:
+        raise BadInput("single ratings need levels: lab.Rubric('...', levels={1: 'rude: ...', 2: '...', 3: '...'}).")
+    sides: dict[str, Any] = {"a": a, "b": b, "variants": variants}
+    columns: dict[str, Any] = {"gold": gold, "suggestions": suggestions, "source": source, "text": text, "prompt": prompt}
+    named, found, grid = _rated(grid_or_rows, mode, sides, columns)
+    overlap, names = _raters(raters)
+    spec = Spec(mode, held, named, overlap, names, _whole("seed", seed, None), suggestions=suggestions is not None, grid=grid)  # type: ignore[arg-type]
+    ledger = open_ledger(_settings.load())
+    amounts = {"limit": None if limit is None else _whole("limit", limit, 1), "repeats": _whole("repeats", repeats, 0)}
+    queue = Queue(ledger, make_queue(ledger, _named(name), spec, found, **amounts))  # type: ignore[arg-type]
+    show(queue)
+    return queue
+
+
+def _rated(given: Any, mode: str, sides: dict[str, Any], columns: dict[str, Any]) -> tuple[tuple[str, ...], list[Found], str | None]:
+    if hasattr(given, "judges") or (isinstance(given, str) and Path(given).suffix.lower() not in _FILES):
+        return _of_grid(given, mode, sides, columns)
+    table = read_rows(given)
+    replies = rate_rows.reply_columns(mode, table, columns["text"], **sides)
+    prompt = columns["prompt"] or ("prompt" if "prompt" in table.columns else None)
+    if prompt is not None:
+        table.require(prompt)
+    wanted = Columns(replies, prompt, rate_rows.source_columns(table, columns["source"]), columns["gold"], columns["suggestions"])
+    return replies, rate_rows.from_rows(table, wanted), None
+
+
+def _of_grid(given: Any, mode: str, sides: dict[str, Any], columns: dict[str, Any]) -> tuple[tuple[str, ...], list[Found], str | None]:
+    from llmops_lab.api.calls import load
+
+    grid = load(given) if isinstance(given, str) else given
+    if grid.state in ("planned", "running"):
+        raise BadInput(f"the grid is still {grid.state}: a queue holds the replies that are there. Wait for it (g.wait()), then rate.")
+    for name in ("text", "prompt"):
+        if columns[name] is not None:
+            raise BadInput(f"{name}= names a column of plain rows; a grid has its own replies and prompts.")
+    cells = _cells(grid)
+    named = rate_grid.chosen(mode, cells, **sides)
+    planned = getattr(grid, "_planned", None)
+    table: Rows | None = planned.plan.rows if planned else None
+    if table is None and (columns["source"] or isinstance(columns["gold"], str) or isinstance(columns["suggestions"], str)):
+        raise BadInput("the rows of this grid are not at hand. Call lab.grid(...) with the same arguments first: nothing is asked again.")
+    expected = planned.ask.expected if planned else None
+    source = rate_rows.source_columns(table, columns["source"]) if table else ()
+    wanted = Columns(named, None, source, columns["gold"], columns["suggestions"], (expected,) if expected else ())
+    request = planned.plan.request if planned else None
+    return named, rate_grid.from_grid(cells, named, wanted, table, request), getattr(grid, "grid_id", None)
+
+
+def _cells(grid: Any) -> list[dict[str, Any]]:
+    lines: list[dict[str, Any]] = grid.records()
+    ledger = getattr(grid, "_ledger", None)
+    numbers = [found.row.cell for found in ledger.cells(grid.grid_id)] if ledger else [None] * len(lines)  # a forgotten row leaves a gap
+    return [{**line, "cell": number} for line, number in zip(lines, numbers, strict=True)]
+
+
+def _raters(given: Any) -> tuple[int, tuple[str, ...] | None]:
+    if isinstance(given, int) and not isinstance(given, bool):
+        return _whole("raters", given, 1), None
+    if isinstance(given, str) or not isinstance(given, Sequence) or not given:
+        raise BadInput(f"raters is how many each item gets, or a list of names, not {given!r:.60}.")
+    names = tuple(given)
+    if not all(isinstance(name, str) and name.strip() for name in names) or len(set(names)) < len(names):
+        raise BadInput(f"raters are names that differ, not {given!r:.60}.")
+    return len(names), names
+
+
+def _whole(name: str, value: Any, least: int | None) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or (least is not None and value < least):
+        raise BadInput(f"{name} must be a whole number{'' if least is None else f', {least} or more'}, not {value!r:.60}.")
+    return value
+
+
+def _named(name: Any) -> str | None:
+    if name is not None and (not isinstance(name, str) or not name.strip() or len(name) > 200 or not name.isprintable()):
+        raise BadInput(f"a queue's name is a text of at most 200 characters, not {name!r:.60}.")
+    return name

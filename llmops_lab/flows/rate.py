@@ -1,0 +1,38 @@
+"""Rows become a rating queue in the ledger; the same again opens the same queue."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from llmops_lab.errors import BadInput
+from llmops_lab.ratings.items import Found, Spec, build
+from llmops_lab.records import digest
+from llmops_lab.redact import Redactor
+from llmops_lab.store import reviews
+from llmops_lab.store.ledger import Ledger
+
+
+def make_queue(ledger: Ledger, name: str | None, spec: Spec, found: Sequence[Found], *, limit: int | None, repeats: int) -> str:
+    """Draw the items and store them with their queue; returns its name. Raises BadInput where another queue has the name."""
+    spec, items = build(spec, found, limit=limit, repeats=repeats)
+    mask = Redactor().tree
+    data = mask(spec.to_data())
+    bodies = [mask(item.to_data()) for item in items]
+    wanted = name or f"rating-{digest(data)[:8]}"
+    record = reviews.create(ledger, wanted, data, [(body["item"], body["row_id"], body) for body in bodies])
+    if digest(record.spec) != digest(data):
+        raise BadInput(
+            f"a queue called {wanted!r} is there already, with {_difference(Spec.from_data(record.spec), spec)}. Its ratings are kept. "
+            f"Give this one another name, or open that one: lab.queue({wanted!r})."
+        )
+    return record.name
+
+
+def _difference(old: Spec, new: Spec) -> str:
+    said = {"mode": "another mode", "rubric": "another rubric", "items": "other items", "variants": "other sides"}
+    said |= {"raters": "other raters", "overlap": "another number of raters", "seed": "another seed", "repeats": "other repeats"}
+    found = [text for name, text in said.items() if getattr(old, name) != getattr(new, name)]
+    if replace(old, seed=new.seed) == new:  # items are drawn from the seed
+        found = ["another seed"]
+    return " and ".join(found) or "other settings"

@@ -1,0 +1,223 @@
+"""Rating queues in the ledger: items, ratings that are only added, leases, and what was settled.
+
+Everything that reads before it writes does so in one transaction that holds the queue's line, so raters in other processes wait
+for each other; that no rating can be replaced twice, or stored twice, is the database's own rule (see ``_schema``).
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from llmops_lab.errors import BadInput, Conflict, UnknownName
+from llmops_lab.escapes import storable
+from llmops_lab.records import canonical
+from llmops_lab.store.ledger import Ledger
+
+Execute = Callable[..., list[Any]]
+_CURRENT = "NOT EXISTS (SELECT 1 FROM ratings n WHERE n.queue = r.queue AND n.item = r.item AND n.rater = r.rater AND n.supersedes = r.seq)"
+_RATING = "r.seq, r.id, r.item, r.rater, r.supersedes, r.kind, r.body, r.created"
+
+
+@dataclass(frozen=True, slots=True)
+class QueueRecord:
+    """One queue as it was made; ``closed`` is when, in epoch seconds, or None."""
+
+    queue: str
+    name: str
+    spec: dict[str, Any]
+    created: float
+    closed: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class RatingRow:
+    """One rating, skip or undo. ``superseded_by`` is the number of the row that replaced it, None for the one that holds."""
+
+    seq: int
+    id: str
+    item: str
+    rater: str
+    supersedes: int
+    kind: str
+    body: dict[str, Any]
+    created: float
+    superseded_by: int | None = field(default=None)
+
+
+def create(ledger: Ledger, name: str, spec: dict[str, Any], items: Iterable[tuple[str, str, dict[str, Any]]]) -> QueueRecord:
+    """Make a queue with its ``(item, row_id, body)``, all or nothing; where one of this name is there already, that one is returned."""
+    queue, now = uuid.uuid4().hex, time.time()
+    with ledger.transaction() as execute:
+        made = execute(
+            "INSERT INTO queues (queue, name, spec, created) VALUES (?, ?, ?, ?) ON CONFLICT (name) DO NOTHING RETURNING queue",
+            (queue, name, canonical(spec), now),
+        )
+        for position, (item, row_id, body) in enumerate(items if made else ()):
+            values = (queue, item, position, storable(row_id), canonical(body))
+            execute("INSERT INTO items (queue, item, position, row_id, body) VALUES (?, ?, ?, ?, ?)", values)
+    found = find(ledger, name)
+    if found is None:
+        raise UnknownName("queue", name, names(ledger))
+    return found
+
+
+def find(ledger: Ledger, name: str) -> QueueRecord | None:
+    """The queue of this name, or None."""
+    rows = ledger.select("SELECT queue, name, spec, created, closed FROM queues WHERE name = ?", (storable(name),))
+    return QueueRecord(rows[0][0], rows[0][1], json.loads(rows[0][2]), *rows[0][3:]) if rows else None
+
+
+def names(ledger: Ledger) -> list[str]:
+    """The names of all queues, the newest first."""
+    return [name for (name,) in ledger.select("SELECT name FROM queues ORDER BY created DESC")]
+
+
+def item_names(ledger: Ledger, queue: str) -> list[str]:
+    """The items of a queue in the order in which they were made."""
+    return [item for (item,) in ledger.select("SELECT item FROM items WHERE queue = ? ORDER BY position", (queue,))]
+
+
+def items(ledger: Ledger, queue: str, only: str | None = None) -> list[dict[str, Any]]:
+    """The bodies of the items, or of one; nothing for an item that is not there."""
+    wanted, values = (" AND item = ?", (queue, only)) if only is not None else ("", (queue,))
+    return [json.loads(body) for (body,) in ledger.select(f"SELECT body FROM items WHERE queue = ?{wanted} ORDER BY position", values)]  # noqa: S608
+
+
+def close(ledger: Ledger, queue: str) -> None:
+    """Close a queue; closed again, it keeps its first time."""
+    with ledger.transaction() as execute:
+        execute("UPDATE queues SET closed = ? WHERE queue = ? AND closed IS NULL", (time.time(), queue))
+        execute("DELETE FROM leases WHERE queue = ?", (queue,))
+
+
+def marks(ledger: Ledger, queue: str) -> list[tuple[str, str, int, str]]:
+    """``(item, rater, seq, kind)`` of what holds now."""
+    return _marks(ledger.select, queue)
+
+
+def leases(ledger: Ledger, queue: str) -> list[tuple[str, str, int]]:
+    """``(item, rater, slot)`` of who looks at what now."""
+    return _leases(ledger.select, queue)
+
+
+def history(ledger: Ledger, queue: str, *, item: str | None = None, rater: str | None = None) -> list[RatingRow]:
+    """All ratings, skips and undos that were ever stored, oldest first; those of an item or a rater where it is given."""
+    where, values = "r.queue = ?", [queue]
+    for column, value in (("item", item), ("rater", rater)):
+        if value is not None:
+            where, values = f"{where} AND r.{column} = ?", [*values, value]
+    sql = (
+        f"SELECT {_RATING}, n.seq FROM ratings r LEFT JOIN ratings n ON n.queue = r.queue AND n.item = r.item "  # noqa: S608
+        f"AND n.rater = r.rater AND n.supersedes = r.seq WHERE {where} ORDER BY r.seq"
+    )
+    return [_row(found) for found in ledger.select(sql, values)]
+
+
+def add(
+    ledger: Ledger, queue: str, item: str, rater: str, *, ident: str, kind: str, body: dict[str, Any], expects: int | None
+) -> RatingRow:  # fmt: skip
+    """Store a rating, skip or undo, and return it once it is committed; the same ``ident`` again is the row that is there.
+
+    ``expects``: the number of the row that the writer believes to hold, 0 for none; None replaces whatever holds. Raises Conflict when
+    another one holds, BadInput for a closed queue, for an ident of another rating, and for an undo of nothing.
+    """
+    with _held(ledger, queue) as (execute, closed):
+        known = execute(f"SELECT {_RATING}, NULL, r.queue FROM ratings r WHERE r.id = ?", (ident,))  # noqa: S608
+        if known:
+            return _same(known[0], (queue, item, rater))
+        if closed is not None:
+            raise BadInput(
+                "this queue is closed: it takes no more ratings. What was rated before is kept; lab.rate(..., name=...) makes a new one."
+            )
+        head = _head(execute, queue, item, rater)
+        _check(head, kind, expects, item)
+        row = (storable(ident), queue, item, rater, head.seq if head else 0, kind, canonical(body), time.time())
+        ((seq,),) = execute(
+            "INSERT INTO ratings (id, queue, item, rater, supersedes, kind, body, created) VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING seq",
+            row,
+        )
+        execute("DELETE FROM leases WHERE queue = ? AND item = ? AND rater = ?", (queue, item, rater))
+    return RatingRow(seq, row[0], item, rater, row[4], kind, body, row[7])
+
+
+def take(
+    ledger: Ledger, queue: str, rater: str, choose: Callable[[list[Any], list[Any]], tuple[str, int | None] | None], seconds: float
+) -> str | None:
+    """Let ``choose(marks, leases)`` name an item and its place, and keep it for the rater; a place None is kept for nobody."""
+    with _held(ledger, queue) as (execute, closed):
+        chosen = None if closed is not None else choose(_marks(execute, queue), _leases(execute, queue))
+        if chosen is None:
+            return None
+        item, slot = chosen
+        if slot is not None:
+            execute(
+                "INSERT INTO leases (queue, item, slot, rater, until) VALUES (?, ?, ?, ?, ?) "
+                "ON CONFLICT (queue, item, slot) DO UPDATE SET rater = excluded.rater, until = excluded.until",
+                (queue, item, slot, rater, time.time() + seconds),
+            )
+        return item
+
+
+def settle(ledger: Ledger, queue: str, item: str, body: dict[str, Any]) -> int:
+    """Store what was settled about an item; the newest holds. Returns its number."""
+    with ledger.transaction() as execute:
+        sql = "INSERT INTO adjudications (queue, item, body, created) VALUES (?, ?, ?, ?) RETURNING seq"
+        return int(execute(sql, (queue, item, canonical(body), time.time()))[0][0])
+
+
+def settled(ledger: Ledger, queue: str) -> dict[str, dict[str, Any]]:
+    """Item -> what was settled, with ``row`` and ``created``."""
+    rows = ledger.select("SELECT item, body, seq, created FROM adjudications WHERE queue = ? ORDER BY seq", (queue,))
+    return {item: {**json.loads(body), "row": seq, "created": created} for item, body, seq, created in rows}
+
+
+@contextmanager
+def _held(ledger: Ledger, queue: str) -> Iterator[tuple[Execute, float | None]]:
+    lock = "" if ledger.dialect.name == "sqlite" else " FOR UPDATE"
+    with ledger.transaction() as execute:
+        ((closed,),) = execute(f"SELECT closed FROM queues WHERE queue = ?{lock}", (queue,))  # noqa: S608
+        yield execute, closed
+
+
+def _marks(execute: Execute, queue: str) -> list[tuple[str, str, int, str]]:
+    return execute(f"SELECT r.item, r.rater, r.seq, r.kind FROM ratings r WHERE r.queue = ? AND {_CURRENT}", (queue,))  # noqa: S608
+
+
+def _leases(execute: Execute, queue: str) -> list[tuple[str, str, int]]:
+    return execute("SELECT item, rater, slot FROM leases WHERE queue = ? AND until > ?", (queue, time.time()))
+
+
+def _head(execute: Execute, queue: str, item: str, rater: str) -> RatingRow | None:
+    sql = f"SELECT {_RATING}, NULL FROM ratings r WHERE r.queue = ? AND r.item = ? AND r.rater = ? AND {_CURRENT}"  # noqa: S608
+    found = execute(sql, (queue, item, rater))
+    return _row(found[0]) if found else None
+
+
+def _row(found: Sequence[Any]) -> RatingRow:
+    return RatingRow(*found[:6], json.loads(found[6]), found[7], found[8])
+
+
+def _same(found: Sequence[Any], wanted: tuple[str, str, str]) -> RatingRow:
+    row = _row(found[:9])
+    if (found[9], row.item, row.rater) != wanted:
+        raise BadInput(f"the id {row.id!r:.60} belongs to another rating. Give each rating an id of its own; a uuid does it.")
+    return row
+
+
+def _check(head: RatingRow | None, kind: str, expects: int | None, item: str) -> None:
+    holds = head is not None and head.kind != "undo"
+    number = head.seq if head else 0
+    if expects is not None and expects != number and not (expects == 0 and not holds):
+        said = f"row {number} holds" if holds else "nothing holds any more"
+        current = {**head.body, "row": head.seq, "kind": head.kind, "saved_at": head.created} if head else None
+        raise Conflict(
+            f"item {item} was rated by you elsewhere in between: {said}, not row {expects}. Look at it, then rate again.", current
+        )
+    if kind == "undo" and not holds:
+        raise BadInput(f"there is nothing to take back: you have no rating of item {item}.")
