@@ -18,21 +18,27 @@ Cells = Sequence[Mapping[str, Any]]
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
-def export(cells: Cells, path: str | Path) -> Path:
+def export(cells: Cells, path: str | Path, *, also: Sequence[str] = ()) -> Path:
     r"""Write cells (dicts with the same keys) to ``path``, whole or not at all, replacing what was there; returns the absolute path.
 
     In .csv and .tsv a text that a spreadsheet would run as a formula gets an apostrophe in front, and NUL is written as ``\x00``; numbers
     stay numbers. A lone surrogate, which no UTF-8 file can hold, is written as its escape everywhere. Raises BadInput for another ending
-    or a folder that is not there.
+    or a folder that is not there. ``also``: endings that the caller writes, to be named where the ending is wrong.
     """
+    kind = Path(path).suffix.lower()
+    if kind not in _WRITERS:
+        raise BadInput(f"{Path(path).name} does not say what to write. Known endings: {', '.join((*_WRITERS, *also))}.")
+    return whole(path, lambda half: _WRITERS[kind](cells, half))
+
+
+def whole(path: str | Path, write: Callable[[Path], object]) -> Path:
+    """Let ``write`` fill a file beside ``path`` and move it there; returns the absolute path. Raises BadInput where that fails."""
     target = Path(path).expanduser().absolute()
-    if target.suffix.lower() not in _WRITERS:
-        raise BadInput(f"{target.name} does not say what to write. Known endings: {', '.join(_WRITERS)}.")
     if not target.parent.is_dir():
         raise BadInput(f"the folder {target.parent} does not exist. Make it, or choose another place for {target.name}.")
     half = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
     try:
-        _WRITERS[target.suffix.lower()](cells, half)
+        write(half)
         os.replace(half, target)
     except OSError as error:
         raise BadInput(f"{target} cannot be written: {error.strerror or error}.") from error

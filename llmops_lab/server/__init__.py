@@ -14,5 +14,5 @@ def _load_jupyter_server_extension(app: Any) -> None:
     from llmops_lab.server.routes import handlers
     from llmops_lab.server.saving import readable_views
 
-    app.web_app.add_handlers(".*$", handlers(app))
+    app.web_app.add_handlers(".*$", handlers(app.base_url))
     app.contents_manager.register_pre_save_hook(readable_views)
