@@ -14,7 +14,7 @@ _HOME = {
     "Prompt": "llmops_lab.prompts.template",
     "Rubric": "llmops_lab.ratings.rubric",
     "Score": "llmops_lab.records",
-    "agreement": "llmops_lab.api.agreement",
+    "agreement": "llmops_lab.stats.agreement",
     "ask": "llmops_lab.api.ask",
     "compare": "llmops_lab.api.calls",
     "compare_all": "llmops_lab.api.calls",
