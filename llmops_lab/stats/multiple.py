@@ -1,6 +1,6 @@
-"""Many comparisons at once: Holm's step-down correction of the family-wise error.
+"""Many comparisons at once: Holm's step-down correction of the family-wise error, Benjamini and Hochberg's of the false discovery rate.
 
-Holm, Scand. J. Stat. 6 (1979) 65.
+Holm, Scand. J. Stat. 6 (1979) 65. Benjamini and Hochberg, J. R. Stat. Soc. B 57 (1995) 289.
 """
 
 from __future__ import annotations
@@ -17,9 +17,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
     Raises BadInput for a value outside [0, 1] or NaN: leave out what was not tested.
     """
-    for p_value in p_values:
-        if not 0 <= p_value <= 1:
-            raise BadInput(f"a p-value lies between 0 and 1, not {p_value!r}; leave out comparisons that could not be made")
+    _check(p_values)
     adjusted, highest, count = [0.0] * len(p_values), 0.0, len(p_values)
     for rank, index in enumerate(_order(p_values)):
         highest = max(highest, min(1.0, (count - rank) * p_values[index]))
@@ -43,6 +41,25 @@ def holm_levels(p_values: Sequence[float], alpha: float = 0.05) -> list[float]:
         else:
             levels[index] = max(level, math.nextafter(p_values[index], 1.0))
     return levels
+
+
+def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
+    """Return the q-values, in the order given: those at or below q are the ones to report at a false discovery rate of q.
+
+    Holds for independent tests and for those that rise and fall together. Raises BadInput as ``holm`` does.
+    """
+    _check(p_values)
+    adjusted, lowest, count = [0.0] * len(p_values), 1.0, len(p_values)
+    for rank, index in reversed(list(enumerate(_order(p_values), 1))):
+        lowest = min(lowest, p_values[index] * count / rank)
+        adjusted[index] = lowest
+    return adjusted
+
+
+def _check(p_values: Sequence[float]) -> None:
+    for p_value in p_values:
+        if not 0 <= p_value <= 1:
+            raise BadInput(f"a p-value lies between 0 and 1, not {p_value!r}; leave out comparisons that could not be made")
 
 
 def _order(p_values: Sequence[float]) -> list[int]:
