@@ -37,6 +37,9 @@ NEWEST = (
     "COALESCE((SELECT o.seq FROM replies o WHERE o.key = c.key AND o.grid = c.grid ORDER BY o.status DESC, o.seq DESC LIMIT 1), c.reused)"
 )
 """SQL: the number of the reply that is shown for the cell ``c``."""
+_STATE = "c.cell, c.key, c.prompt, c.model, c.row_id, c.replicate, c.reused, r.status, r.body, r.at"
+CELLS = f"SELECT {_STATE} FROM cells c LEFT JOIN replies r ON r.seq = {NEWEST}"  # noqa: S608
+"""SQL: cells with their outcomes, as ``CellState`` has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,11 +232,7 @@ class Ledger:
 
     def cells(self, grid: str, *, status: Status | None = None) -> Iterator[CellState]:
         """Every cell of a grid in plan order, with its newest outcome, streamed; only those with this status where it is given."""
-        sql = (
-            "SELECT c.cell, c.key, c.prompt, c.model, c.row_id, c.replicate, c.reused, r.status, r.body, r.at FROM cells c "
-            f"LEFT JOIN replies r ON r.seq = {NEWEST} "  # noqa: S608
-            "WHERE c.grid = ? AND (? = '' OR r.status = ?) ORDER BY c.cell"
-        )
+        sql = f"{CELLS} WHERE c.grid = ? AND (? = '' OR r.status = ?) ORDER BY c.cell"
         for row in self.stream(sql, (grid, status or "", status or "")):
             yield CellState(CellRow(*row[:7]), None if row[7] is None else outcome_from(row[7], row[8]), row[9])
 

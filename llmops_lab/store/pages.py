@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 from llmops_lab.records import Outcome, Score
 from llmops_lab.store._bodies import outcome_from, score_from
-from llmops_lab.store.ledger import NEWEST, CellRow, CellState, Ledger
+from llmops_lab.store.ledger import CELLS, CellRow, CellState, Ledger
 
-_CELL = "c.cell, c.key, c.prompt, c.model, c.row_id, c.replicate, c.reused"
 _AT_ONCE = 2000
 
 
@@ -52,19 +51,15 @@ def size(ledger: Ledger, grid: str) -> int:
 
 
 def cells_from(ledger: Ledger, grid: str, start: int, count: int) -> list[CellState]:
-    """``count`` cells in plan order, from the ``start``-th that is there (a forgotten row leaves a gap in the numbers), with their outcomes."""
-    sql = (
-        f"SELECT {_CELL}, r.status, r.body, r.at FROM (SELECT * FROM cells WHERE grid = ? ORDER BY cell LIMIT ? OFFSET ?) c "  # noqa: S608
-        f"LEFT JOIN replies r ON r.seq = {NEWEST} ORDER BY c.cell"
-    )
-    rows = ledger.select(sql, (grid, count, start))
+    """``count`` cells in plan order, from the ``start``-th that is there, with outcomes. A forgotten row leaves a gap in the numbers."""
+    among = "c.cell IN (SELECT cell FROM cells WHERE grid = ? ORDER BY cell LIMIT ? OFFSET ?)"
+    rows = ledger.select(f"{CELLS} WHERE c.grid = ? AND {among} ORDER BY c.cell", (grid, grid, count, start))
     return [CellState(CellRow(*row[:7]), None if row[7] is None else outcome_from(row[7], row[8]), row[9]) for row in rows]
 
 
 def cell(ledger: Ledger, grid: str, number: int) -> CellState | None:
     """One cell with its outcome; None where it is not there (any more)."""
-    sql = f"SELECT {_CELL}, r.status, r.body, r.at FROM cells c LEFT JOIN replies r ON r.seq = {NEWEST} WHERE c.grid = ? AND c.cell = ?"  # noqa: S608
-    found = ledger.select(sql, (grid, number))
+    found = ledger.select(f"{CELLS} WHERE c.grid = ? AND c.cell = ?", (grid, number))
     row = found[0] if found else None
     return row and CellState(CellRow(*row[:7]), None if row[7] is None else outcome_from(row[7], row[8]), row[9])
 
@@ -87,7 +82,8 @@ def news(ledger: Ledger, grid: str, since: Mark) -> News:
         "SELECT seq, key, status, body FROM replies WHERE seq > ? AND grid = ? ORDER BY seq LIMIT ?", (since.reply, grid, _AT_ONCE)
     )
     scores = ledger.select(
-        "SELECT seq, cell, scorer, body FROM scores WHERE seq > ? AND grid = ? ORDER BY seq LIMIT ?", (since.score, grid, _AT_ONCE)
+        "SELECT seq, cell, scorer, body FROM scores WHERE seq > ? AND grid || '' = ? ORDER BY seq LIMIT ?",  # by seq: only what is new
+        (since.score, grid, _AT_ONCE),
     )
     read = Mark(replies[-1][0] if replies else since.reply, scores[-1][0] if scores else since.score)
     return News(

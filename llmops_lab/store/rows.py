@@ -1,4 +1,4 @@
-"""What grids asked about, and what they came to: the rows of a dataset, kept once for all grids of it, and the summary of a grid that ended."""
+"""What grids asked about and what they came to: rows, kept once for all grids of a dataset, and the summary of a grid that ended."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from llmops_lab.store.ledger import Ledger, chunks
 
 _ROW = "INSERT INTO rows (dataset, row_id, body) VALUES (?, ?, ?) ON CONFLICT (dataset, row_id) DO NOTHING"
 _SUMMARY = (
-    "INSERT INTO summaries (grid, ended, body) VALUES (?, ?, ?) ON CONFLICT (grid) DO UPDATE SET ended = excluded.ended, body = excluded.body"
+    "INSERT INTO summaries (grid, ended, body) VALUES (?, ?, ?) "
+    "ON CONFLICT (grid) DO UPDATE SET ended = excluded.ended, body = excluded.body"
 )
 
 
