@@ -52,6 +52,11 @@ class Queue:
         return self._opened.spec.rubric
 
     @property
+    def raters(self) -> tuple[str, ...] | None:
+        """The names of those who each rate all; None where whoever comes may rate."""
+        return self._opened.spec.raters
+
+    @property
     def closed(self) -> bool:
         """Whether it takes no more ratings; only then it says who made what."""
         return self._opened.closed is not None
