@@ -112,13 +112,7 @@ def task(opened: OpenQueue, rater: str, name: str) -> dict[str, Any]:
 
 def mine(row: RatingRow) -> dict[str, Any] | None:
     """A rater's own rating as a view gets it; None for one that was taken back."""
-    if row.kind == "undo":
-        return None
-    return {
-        "row": row.seq,
-        **{name: row.body.get(name) for name in ("value", "comment", "flag", "skip", "correction")},
-        "saved_at": row.created,
-    }
+    return None if row.kind == "undo" else row.said()
 
 
 def submit(opened: OpenQueue, item: str, rater: str, value: Any, given: Mapping[str, Any]) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 from llmops_lab.flows.rate_item import OpenQueue
@@ -46,7 +45,7 @@ def _record(row: RatingRow, item: Item | None, closed: bool, repeats: Any) -> di
         "rater": row.rater,
         "kind": row.kind,
         **said,
-        "created": datetime.fromtimestamp(row.created, UTC).isoformat(),
+        "created": row.saved_at,
         "supersedes": row.supersedes or None,
         "superseded_by": row.superseded_by,
         "id": row.id,

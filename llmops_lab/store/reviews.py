@@ -11,7 +11,8 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from llmops_lab.errors import BadInput, Conflict, UnknownName
@@ -47,7 +48,17 @@ class RatingRow:
     kind: str
     body: dict[str, Any]
     created: float
-    superseded_by: int | None = field(default=None)
+    superseded_by: int | None = None
+
+    @property
+    def saved_at(self) -> str:
+        """When it was stored, as ISO 8601 in UTC."""
+        return datetime.fromtimestamp(self.created, UTC).isoformat(timespec="milliseconds")
+
+    def said(self) -> dict[str, Any]:
+        """What the rater said, with the row's number and when it was stored."""
+        fields = ("value", "comment", "flag", "skip", "correction")
+        return {"row": self.seq, **{name: self.body.get(name) for name in fields}, "saved_at": self.saved_at}
 
 
 def create(ledger: Ledger, name: str, spec: dict[str, Any], items: Iterable[tuple[str, str, dict[str, Any]]]) -> QueueRecord:
@@ -215,9 +226,7 @@ def _check(head: RatingRow | None, kind: str, expects: int | None, item: str) ->
     number = head.seq if head else 0
     if expects is not None and expects != number and not (expects == 0 and not holds):
         said = f"row {number} holds" if holds else "nothing holds any more"
-        current = {**head.body, "row": head.seq, "kind": head.kind, "saved_at": head.created} if head else None
-        raise Conflict(
-            f"item {item} was rated by you elsewhere in between: {said}, not row {expects}. Look at it, then rate again.", current
-        )
+        message = f"item {item} was rated by you elsewhere in between: {said}, not row {expects}. Look at it, then rate again."
+        raise Conflict(message, head.said() if head is not None else None)
     if kind == "undo" and not holds:
         raise BadInput(f"there is nothing to take back: you have no rating of item {item}.")
