@@ -157,4 +157,4 @@ def show(queue: Queue) -> None:
     if importlib.util.find_spec(_PANEL) is None:
         sys.stdout.write(f"{queue.page()[0]}\n")
         return
-    shown.show(importlib.import_module(_PANEL).Rating(queue))
+    shown.show(importlib.import_module(_PANEL).Rating(queue, rater=queue.rater))

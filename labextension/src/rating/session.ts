@@ -38,7 +38,7 @@ export class Session {
   readonly opened = signal<Opened | null>(null);
   readonly task = signal<Task | null>(null);
   readonly items = signal<[string, State][]>([]);
-  readonly progress = signal<Progress>({ done: 0, total: 0 });
+  readonly progress = signal<Progress>({ done: 0, total: 0, skipped: 0, closed: false });
   readonly notes = signal<Notes>(notesOf(null));
   readonly entries = signal<Entry[]>([]);
   readonly last = signal<LastSaved | null>(null);
@@ -91,6 +91,11 @@ export class Session {
     private readonly now: () => number = () => Date.now(),
   ) {}
 
+  /** Whether a kernel is at the other end. */
+  get comm(): boolean {
+    return this.host.kind === "comm";
+  }
+
   /** Open the queue: the first item that is not rated, and whatever an earlier page could not save. */
   async start(): Promise<void> {
     this.loading.value = true;
@@ -129,6 +134,7 @@ export class Session {
 
   /** The item before or after this one, rated or not. */
   async step(by: 1 | -1): Promise<void> {
+    this.saveNotes();
     const items = this.items.value;
     const shown = this.task.value;
     const at = shown ? items.findIndex(([item]) => item === shown.item) : items.length;
@@ -158,7 +164,7 @@ export class Session {
   }
 
   private take(data: Next): void {
-    this.items.value = data.items;
+    if (data.items) this.items.value = data.items;
     this.progress.value = data.progress;
   }
 
@@ -207,12 +213,12 @@ export class Session {
     if (item === undefined) return;
     if (item !== this.task.value?.item) await this.go(item);
     if (this.task.value?.item !== item) return;
+    if (this.past.at(-1) === item) this.past.pop();
     const held = this.held();
     if (!held || (held.value === null && held.skip === null)) {
       this.hint.value = "There is nothing to take back here.";
       return;
     }
-    if (this.past.at(-1) === item) this.past.pop();
     this.put({ method: "undo", value: null, skip: null, ...notesOf(null), seconds: null });
   }
 
@@ -240,7 +246,7 @@ export class Session {
 
   private refusal(forward: boolean): string | null {
     if (!this.task.value) return "No item is shown.";
-    if (this.opened.value?.closed) return "This queue is closed: nothing more can be rated.";
+    if (this.progress.value.closed) return "This queue is closed: nothing more can be rated.";
     if (this.conflict.value) return "First say which of the two ratings shall hold.";
     if (forward && this.now() - this.shownAt < SETTLE_MS) return "Not taken: the item had only just appeared.";
     return null;
@@ -327,7 +333,6 @@ export class Session {
   private keep(entry: Entry, saved: Saved): void {
     this.outbox?.saved(entry, saved.row, saved.saved_at);
     this.drafts?.drop(entry.item);
-    this.progress.value = saved.progress;
     this.mark(entry, saved.row, saved.saved_at);
     this.recount();
     const again = this.entries.value.some((other) => other.item === entry.item);
@@ -339,14 +344,22 @@ export class Session {
   /** Only here is anything called saved: after the commit. */
   private mark(entry: Entry, row: number, saved_at: string): void {
     const state = entry.skip !== null ? "skipped" : entry.value === null ? "open" : "rated";
+    this.count(entry.item, state);
     const what = entry.method === "undo" ? "taken back" : entry.skip !== null ? "skipped" : "rated";
     this.last.value = { item: entry.item, row, saved_at, what };
-    this.items.value = this.items.value.map(([item, old]) => [item, item === entry.item ? state : old]);
     const task = this.task.value;
     if (task?.item !== entry.item) return;
     const { value, comment, flag, skip, correction } = entry;
     this.task.value = { ...task, mine: { row, value, comment, flag, skip, correction, saved_at } };
     if (entry.method === "undo") this.notes.value = notesOf(null);
+  }
+
+  private count(item: string, state: State): void {
+    const old = this.items.value.find(([name]) => name === item)?.[1];
+    const by = (which: State) => Number(state === which) - Number(old === which);
+    const { done, skipped } = this.progress.value;
+    this.progress.value = { ...this.progress.value, done: done + by("rated"), skipped: skipped + by("skipped") };
+    this.items.value = this.items.value.map(([name, now]) => [name, name === item ? state : now]);
   }
 
   private later(): void {

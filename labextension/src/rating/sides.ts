@@ -10,7 +10,8 @@ const renamed = (value: string, from: string, to: string): string =>
 /** "A" of a task whose sides are shown as "ba" is stored as "b"; "tie" and "bad" and levels stay. */
 export function stored(mode: Mode, value: Value, order: string): Value {
   if (mode === "single" || value === "tie" || value === "bad") return value;
-  return renamed(String(value), LETTERS.slice(0, order.length), order);
+  const named = renamed(String(value), LETTERS.slice(0, order.length), order);
+  return ranked(ranksOf(named).map((group) => group.sort())); // sides that tie stand in the alphabet's order, as the ledger has them
 }
 
 export function shown(mode: Mode, value: Value, order: string): Value {

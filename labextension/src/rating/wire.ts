@@ -1,7 +1,7 @@
 /** What api/views/rating.py answers with, and what is sent to it. */
 
 export type Mode = "single" | "pairwise" | "ranking";
-export type Value = string | number;
+export type Value = string | number | boolean;
 export type State = "open" | "rated" | "skipped" | "taken";
 
 /** What holds now for this rater and item, as it is in the ledger. */
@@ -27,6 +27,7 @@ export interface Task {
   position: number;
   total: number;
   prompt: string;
+  images: string[];
   sources: { name: string; text: string }[];
   sides: Side[];
   /** which of the queue's sides stands first, second, ...: "ba" */
@@ -38,6 +39,8 @@ export interface Task {
 export interface Progress {
   done: number;
   total: number;
+  skipped: number;
+  closed: boolean;
 }
 
 export interface Level {
@@ -48,7 +51,6 @@ export interface Level {
 export interface Example {
   text: string;
   value: Value | null;
-  note: string;
 }
 
 export interface Opened {
@@ -60,23 +62,22 @@ export interface Opened {
   levels: Level[];
   guide: string;
   examples: Example[];
-  closed: boolean;
-  suggestions: boolean;
+  /** whether the panel is the owner's, in a notebook */
+  owner: boolean;
   /** what brings the panel back, to be typed in a notebook */
   again: string;
-  progress: Progress;
   items: [string, State][];
+  progress: Progress;
   task: Task | null;
 }
 
 export interface Next {
   task: Task | null;
   progress: Progress;
-  items: [string, State][];
+  items?: [string, State][];
 }
 
 export interface Saved {
   row: number;
   saved_at: string;
-  progress: Progress;
 }
