@@ -22,7 +22,7 @@ from tornado import web
 
 from llmops_lab import settings as _settings
 from llmops_lab.errors import BadInput, LabError, StoreError, UnknownName
-from llmops_lab.server.page import review_page
+from llmops_lab.server.page import refusal, review_page
 from llmops_lab.server.projects import folder_below, rating_view
 
 RESOURCE = "llmops_lab"
@@ -53,20 +53,25 @@ class ReviewPage(JupyterHandler):
         project, user = self.get_query_argument("project", ""), self.current_user
         try:
             await _with_queue(self.settings["serverapp"].root_dir, project, queue, lambda view: None)
+            if not (STATIC / "page.js").is_file():
+                raise LabError("The page's script is missing: `pip install` builds it where node is. Rate in a notebook meanwhile.")
         except LabError as error:
-            raise web.HTTPError(_status(error), str(error)) from error
-        if not (STATIC / "page.js").is_file():
-            raise web.HTTPError(503, "The page's script is missing: `pip install` builds it where node is. Rate in a notebook meanwhile.")
+            self.set_status(_status(error))
+            await self._send(*refusal(str(error)))
+            return
         if self.get_query_argument("token", ""):  # it has logged this browser in, and need stand in no address bar and no history
             self.redirect(f"{self.request.path}?{urlencode({'project': project})}")
             return
         ours, query = url_path_join(self.base_url, "llmops-lab"), urlencode({"project": project, "user": user.username})
-        content, policy = review_page(title=queue, static=f"{ours}/static", calls=f"{ours}/api/rating/{quote(queue, safe='')}?{query}")
         _ = self.xsrf_token  # reading it sets the cookie that the page's calls must show
+        calls = f"{ours}/api/rating/{quote(queue, safe='')}?{query}"
+        await self._send(*review_page(title=queue, static=f"{ours}/static", calls=calls))
+
+    async def _send(self, page: str, policy: str) -> None:
         for name, value in (("Content-Security-Policy", policy), ("Referrer-Policy", "no-referrer"), ("Cache-Control", "no-store")):
             self.set_header(name, value)
         self.set_header("Content-Type", "text/html; charset=utf-8")
-        await self.finish(content)
+        await self.finish(page)
 
 
 class RatingCalls(APIHandler):

@@ -18,11 +18,11 @@ from jupyter_server.auth.authorizer import Authorizer
 from jupyter_server.auth.identity import IdentityProvider, User
 from jupyter_server.serverapp import ServerApp
 from tornado.ioloop import IOLoop
-from traitlets import Dict
+from traitlets import Dict, Unicode
 from traitlets.config import Config
 
 from llmops_lab.errors import BadInput
-from llmops_lab.server.routes import BODY_BYTES, RESOURCE
+from llmops_lab.server.routes import BODY_BYTES, RESOURCE, Bundle
 
 HOST = "127.0.0.1"
 
@@ -34,7 +34,7 @@ def serve(queue: str, raters: Sequence[str], folder: Path, *, port: int = 0, rea
     """
     port = _free(port)
     tokens = {secrets.token_urlsafe(24): rater for rater in raters}
-    app = ReviewServer(config=_config(folder, port, tokens))
+    app = ReviewServer(config=_config(queue, folder, port, tokens))
     app.initialize(argv=[], find_extensions=False)
     path = f"{app.base_url}llmops-lab/review/{quote(queue, safe='')}"
     IOLoop.current().add_callback(ready, {rater: f"http://{HOST}:{port}{path}?token={token}" for token, rater in tokens.items()})
@@ -76,14 +76,18 @@ class Links(IdentityProvider):
 
 
 class ReviewOnly(Authorizer):
-    """A rater may use the review page and nothing else that a Jupyter server has."""
+    """A rater may use the page of this queue, and nothing else that a Jupyter server has."""
+
+    queue = Unicode(help="The queue's name.", config=True)
 
     def is_authorized(self, handler: Any, user: User, action: str, resource: str) -> bool:
-        """Whether it is ours."""
-        return resource == RESOURCE
+        """Whether it is ours: the queue in the folder that is served, or what the page is made of."""
+        if resource != RESOURCE or handler.get_query_argument("project", ""):
+            return False
+        return isinstance(handler, Bundle) or handler.path_args == [self.queue]
 
 
-def _config(folder: Path, port: int, tokens: Mapping[str, str]) -> Config:
+def _config(queue: str, folder: Path, port: int, tokens: Mapping[str, str]) -> Config:
     server = {
         "ip": HOST,
         "port": port,
@@ -99,7 +103,8 @@ def _config(folder: Path, port: int, tokens: Mapping[str, str]) -> Config:
         "max_body_size": 2 * BODY_BYTES,
         "log_level": "ERROR",
     }
-    return Config({"ReviewServer": server, "Links": {"token": secrets.token_urlsafe(24), "raters": dict(tokens)}})
+    links = {"token": secrets.token_urlsafe(24), "raters": dict(tokens)}
+    return Config({"ReviewServer": server, "Links": links, "ReviewOnly": {"queue": queue}})
 
 
 def _free(port: int) -> int:

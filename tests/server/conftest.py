@@ -37,7 +37,7 @@ class Browser:
     """Cookies of one person, and no token unless one is given."""
 
     def __init__(self, url):
-        self.url, self.cookies = url, http.cookiejar.CookieJar()
+        self.url, self.last, self.cookies = url, None, http.cookiejar.CookieJar()
         self._opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(self.cookies))
 
     def request(self, method, path, body=None, headers=None):
@@ -46,6 +46,7 @@ class Browser:
         asked = urllib.request.Request(url, data, dict(headers or {}), method=method)
         try:
             with self._opener.open(asked, timeout=30) as reply:
+                self.last = reply.url
                 return Reply(reply.status, reply.headers, reply.read())
         except urllib.error.HTTPError as error:
             return Reply(error.code, error.headers, error.read())
