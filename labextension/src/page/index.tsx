@@ -16,6 +16,16 @@ function begin(place: HTMLElement): void {
   }
   place.replaceChildren();
   mount(place, View, recorded ? embeddedHost(recorded) : restHost(place.dataset.calls ?? ""));
+  document.addEventListener("keydown", (event) => handOn(place, event));
+}
+
+/** Keys belong to the view, also before anybody has clicked into it: there is nothing else on the page. */
+function handOn(place: HTMLElement, event: KeyboardEvent): void {
+  if (event.target !== document.body) return;
+  const view = place.querySelector<HTMLElement>(".llmops-lab > [tabindex]");
+  if (!view || event.key === "Tab") return;
+  view.focus({ preventScroll: true });
+  if (!view.dispatchEvent(new KeyboardEvent("keydown", event))) event.preventDefault();
 }
 
 const place = document.getElementById("llmops-lab");
