@@ -1,4 +1,5 @@
 // The host of a view in a notebook: custom messages over the widget's comm. No data is kept in the widget's synced state.
+import { signal, type ReadonlySignal } from "@preact/signals";
 import { type Answer, type Host, Refused, Unreachable, Waiting } from "./host";
 
 /** The part of anywidget's model that is used here. */
@@ -22,13 +23,15 @@ interface Call {
   fail(error: Error): void;
 }
 
-const DEAD = "the kernel that this view belongs to has ended. Run the cell again.";
+export const ENDED = "the kernel of this view has ended. Run its cell again.";
 const THREADED_TIMEOUT = 60_000;
 
 export interface CommHost extends Host {
   readonly kind: "comm";
   /** null until the first answer; false: this kernel answers only between cells. */
   threaded(): boolean | null;
+  /** The kernel is gone: nothing that is shown is live, and every call fails. */
+  readonly ended: ReadonlySignal<boolean>;
   close(): void;
 }
 
@@ -41,7 +44,7 @@ export function commHost(model: Model, live: () => boolean = () => true): CommHo
   // ipykernel remembers each string "id" that it sends, for ever.
   let last = Math.floor(Math.random() * 2 ** 40) * 1024;
   let threaded: boolean | null = null;
-  let dead = false;
+  const ended = signal(false);
 
   const received = (reply: Reply, buffers: DataView[] = []) => {
     if (reply.event !== undefined) for (const on of [...listeners]) on(reply.event);
@@ -49,23 +52,23 @@ export function commHost(model: Model, live: () => boolean = () => true): CommHo
     if (reply.threaded !== undefined) threaded = reply.threaded;
     calls.get(reply.id)?.settle(reply, buffers);
   };
-  const ended = () => {
-    dead = true;
-    for (const call of [...calls.values()]) call.fail(new Unreachable(DEAD));
+  const end = () => {
+    ended.value = true;
+    for (const call of [...calls.values()]) call.fail(new Unreachable(ENDED));
   };
   const changed = () => {
     // After the widget manager's other listeners, which `live` looks at.
     setTimeout(() => {
-      dead = !live();
-      if (dead) ended();
+      if (!live()) end();
+      else ended.value = false;
     });
   };
   model.on("msg:custom", received);
-  model.on("comm:close", ended);
+  model.on("comm:close", end);
   model.on("comm_live_update", changed);
 
   function call<T>(method: string, params: object = {}, options: { timeout?: number } = {}): Promise<Answer<T>> {
-    if (dead) return Promise.reject(new Unreachable(DEAD));
+    if (ended.value) return Promise.reject(new Unreachable(ENDED));
     return new Promise((resolve, reject) => {
       const id = ++last;
       const done = waiting.begin();
@@ -106,9 +109,10 @@ export function commHost(model: Model, live: () => boolean = () => true): CommHo
     },
     waiting: waiting.signal,
     threaded: () => threaded,
+    ended,
     close() {
       model.off("msg:custom", received);
-      model.off("comm:close", ended);
+      model.off("comm:close", end);
       model.off("comm_live_update", changed);
       for (const open of [...calls.values()]) open.fail(new Unreachable("this view was closed."));
     },

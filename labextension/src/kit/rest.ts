@@ -44,7 +44,8 @@ async function answered<T>(response: Response): Promise<Answer<T>> {
   const body = (await response.json().catch(() => null)) as Body | null;
   if (body?.ok === true) return { data: body.data as T, buffers: (body.buffers ?? []).map(decoded) };
   if (typeof body?.error === "object") throw new Refused(body.error.type, body.error.message);
-  if (response.type === "opaqueredirect" || response.status === 401 || response.status === 403) throw new Unreachable(LOGGED_OUT);
+  const elsewhere = response.type === "opaqueredirect" || (response.status >= 300 && response.status < 400);
+  if (elsewhere || response.status === 401 || response.status === 403) throw new Unreachable(LOGGED_OUT);
   throw new Unreachable(`the server answered with status ${response.status} and nothing that can be read.`);
 }
 

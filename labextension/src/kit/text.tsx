@@ -3,8 +3,14 @@ import { lexer, type Token, type Tokens } from "marked";
 import type { ComponentChildren, JSX } from "preact";
 import { useMemo } from "preact/hooks";
 
-/** Longer texts are shown as they are: parsing them could hold up the page. */
-export const LONGEST_MARKDOWN = 100_000;
+// marked's time grows with the square, for links with the cube, of the marks in one block: 4,000 characters of "![](" take it seven seconds.
+// Texts beyond these bounds are shown as they are.
+const LONGEST = 50_000;
+const LONGEST_BLOCK = 10_000;
+const MOST_MARKS = 6000;
+const MOST_MARKS_IN_BLOCK = 400;
+const MARK = /[[\]()*_~`<!&\\^@:]/g;
+const NESTED = /^(?:\s*(?:>|[-*+](?:\s|$)|\d+[.)](?:\s|$))){9}/;
 const DEEPEST = 24;
 const PICTURE = /^data:image\/(?:png|jpeg|gif|webp);base64,[A-Za-z0-9+/=\s]+$/;
 
@@ -25,12 +31,37 @@ export function Markdown({ text }: { text: string }) {
 }
 
 function parsed(text: string): Token[] | null {
-  if (text.length > LONGEST_MARKDOWN) return null;
+  if (!bearable(text)) return null;
   try {
     return lexer(text, { gfm: true });
   } catch {
     return null; // nested beyond what the parser's own recursion holds
   }
+}
+
+/** Whether marked is done with this text within a moment. What stands between fences costs it nothing. */
+function bearable(text: string): boolean {
+  if (text.length > LONGEST) return false;
+  let length = 0;
+  let marks = 0;
+  let all = 0;
+  let fence = "";
+  for (const line of text.split("\n")) {
+    if (fence) {
+      if (/^ {0,3}(`+|~+)\s*$/.exec(line)?.[1]?.startsWith(fence)) fence = "";
+      continue;
+    }
+    fence = /^ {0,3}(`{3,}(?=[^`]*$)|~{3,})/.exec(line)?.[1] ?? "";
+    if (fence || !line.trim()) length = marks = 0;
+    else {
+      length += line.length;
+      const found = line.match(MARK)?.length ?? 0;
+      marks += found;
+      all += found;
+      if (length > LONGEST_BLOCK || marks > MOST_MARKS_IN_BLOCK || all > MOST_MARKS || NESTED.test(line)) return false;
+    }
+  }
+  return true;
 }
 
 function blocks(tokens: Token[] | undefined, depth: number): ComponentChildren {

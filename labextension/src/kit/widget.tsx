@@ -1,6 +1,6 @@
 // Puts a view into the page: into a cell's output (widget) or into a page of its own (mount).
 import { Component, render, type ComponentType, type ComponentChildren } from "preact";
-import { commHost, type CommHost, type Model } from "./comm";
+import { commHost, ENDED, type CommHost, type Model } from "./comm";
 import type { Host } from "./host";
 import { guardKeys } from "./keys";
 import "./theme.css";
@@ -56,12 +56,22 @@ function followTheme(root: HTMLElement): () => void {
   return () => observer.disconnect();
 }
 
+/** What a view cannot know by itself: that an answer takes long, and that there will be none. */
 function Waits({ host }: { host: Host }) {
-  const only = host.kind === "comm" && (host as CommHost).threaded() === false;
+  const comm = host as Partial<CommHost>;
   const other = host.kind === "rest" ? "server" : "kernel";
   return (
     <div role="status">
-      {host.waiting.value && <div class="ll-waiting">Waiting for the {other}{only && ": it answers when the running cell has ended"} …</div>}
+      {comm.ended?.value ? (
+        <div class="ll-error">Not live: {ENDED}</div>
+      ) : (
+        host.waiting.value && (
+          <div class="ll-waiting">
+            Waiting for the {other}
+            {comm.threaded?.() === false && ": it answers when the running cell has ended"} …
+          </div>
+        )
+      )}
     </div>
   );
 }

@@ -1,0 +1,146 @@
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { commHost, type Model } from "./comm";
+import { Refused, Unreachable } from "./host";
+
+/** A kernel's end of the comm, as far as a page can see it. */
+class Kernel implements Model {
+  sent: any[] = [];
+  private on_ = new Map<string, Set<(...given: any[]) => void>>();
+  broken = false;
+
+  send(content: unknown) {
+    if (this.broken) throw new Error("Kernel is dead");
+    this.sent.push(content);
+  }
+  on(event: string, callback: (...given: any[]) => void) {
+    this.on_.set(event, (this.on_.get(event) ?? new Set()).add(callback));
+  }
+  off(event: string, callback: (...given: any[]) => void) {
+    this.on_.get(event)?.delete(callback);
+  }
+  tell(event: string, ...given: any[]) {
+    for (const callback of [...(this.on_.get(event) ?? [])]) callback(...given);
+  }
+  answer(message: object, buffers: DataView[] = []) {
+    this.tell("msg:custom", { id: this.sent.at(-1).id, ...message }, buffers);
+  }
+  get listeners() {
+    return [...this.on_.values()].reduce((sum, each) => sum + each.size, 0);
+  }
+}
+
+let kernel: Kernel;
+beforeEach(() => {
+  vi.useFakeTimers();
+  kernel = new Kernel();
+});
+afterEach(() => vi.useRealTimers());
+
+test("a call goes out and its answer comes back, with bytes", async () => {
+  const host = commHost(kernel);
+  const asked = host.call("page", { start: 3 });
+  expect(kernel.sent).toEqual([{ id: expect.any(Number), method: "page", params: { start: 3 } }]);
+  kernel.answer({ ok: true, data: { rows: 7 } }, [new DataView(new ArrayBuffer(4))]);
+  const answer = await asked;
+  expect(answer.data).toEqual({ rows: 7 });
+  expect(answer.buffers.map((each) => each.byteLength)).toEqual([4]);
+});
+
+test("answers find their calls in any order; those of other pages are passed over", async () => {
+  const host = commHost(kernel);
+  const first = host.call("a");
+  const second = host.call("b");
+  const [a, b] = kernel.sent.map((each) => each.id as number);
+  expect(a).not.toBe(b);
+  kernel.tell("msg:custom", { id: 1, ok: true, data: "another page's" }, []);
+  kernel.tell("msg:custom", { id: b, ok: true, data: "b" }, []);
+  kernel.tell("msg:custom", { id: a, ok: true, data: "a" }, []);
+  expect([(await first).data, (await second).data]).toEqual(["a", "b"]);
+});
+
+test("a no of the other side is its error's name and text", async () => {
+  const asked = commHost(kernel).call("page").catch((error) => error);
+  kernel.answer({ ok: false, error: { type: "BadInput", message: "no row 9." } });
+  const error = await asked;
+  expect(error).toBeInstanceOf(Refused);
+  expect([error.type, error.message]).toEqual(["BadInput", "no row 9."]);
+});
+
+test("no answer within the limit is said to be none; a late one changes nothing", async () => {
+  const asked = commHost(kernel).call("submit", {}, { timeout: 5000 }).catch((error) => error);
+  vi.advanceTimersByTime(5000);
+  expect(await asked).toBeInstanceOf(Unreachable);
+  kernel.answer({ ok: true, data: {} });
+});
+
+test("a kernel that answers between cells only is waited for; one with threads has a minute", async () => {
+  const host = commHost(kernel);
+  expect(host.threaded()).toBeNull();
+  const patient = host.call("page");
+  vi.advanceTimersByTime(3_600_000);
+  kernel.answer({ ok: true, data: 1, threaded: false });
+  expect((await patient).data).toBe(1);
+  expect(host.threaded()).toBe(false);
+  const first = host.call("page");
+  kernel.answer({ ok: true, data: 2, threaded: true });
+  await first;
+  const hurried = host.call("page").catch((error) => error);
+  vi.advanceTimersByTime(60_000);
+  expect(await hurried).toBeInstanceOf(Unreachable);
+});
+
+test("after a second the view may say that it waits, until the last slow answer", async () => {
+  const host = commHost(kernel);
+  const [first, second] = [host.call("a"), host.call("b")];
+  vi.advanceTimersByTime(999);
+  expect(host.waiting.value).toBe(false);
+  vi.advanceTimersByTime(1);
+  expect(host.waiting.value).toBe(true);
+  kernel.tell("msg:custom", { id: kernel.sent[0].id, ok: true, data: 0 }, []);
+  await first;
+  expect(host.waiting.value).toBe(true);
+  kernel.answer({ ok: true, data: 0 });
+  await second;
+  expect(host.waiting.value).toBe(false);
+});
+
+test.each(["comm:close", "comm_live_update"])("a kernel that ends (%s) fails what is out, and what is asked later", async (event) => {
+  const host = commHost(kernel, () => false);
+  const out = host.call("submit").catch((error) => error);
+  kernel.tell(event);
+  vi.runAllTimers();
+  expect(await out).toBeInstanceOf(Unreachable);
+  await expect(host.call("submit")).rejects.toBeInstanceOf(Unreachable);
+  expect(kernel.sent).toHaveLength(1);
+});
+
+test("a comm that lives again is used again", async () => {
+  let live = false;
+  const host = commHost(kernel, () => live);
+  kernel.tell("comm_live_update");
+  vi.runAllTimers();
+  await expect(host.call("page")).rejects.toBeInstanceOf(Unreachable);
+  live = true;
+  kernel.tell("comm_live_update");
+  vi.runAllTimers();
+  const asked = host.call("page");
+  kernel.answer({ ok: true, data: 1 });
+  expect((await asked).data).toBe(1);
+});
+
+test("a message that cannot be sent fails at once", async () => {
+  kernel.broken = true;
+  await expect(commHost(kernel).call("submit")).rejects.toThrow("Kernel is dead");
+});
+
+test("events reach whoever listens, and nobody after the view has gone", () => {
+  const host = commHost(kernel);
+  const seen: any[] = [];
+  const stop = host.listen((event) => seen.push(event));
+  kernel.tell("msg:custom", { event: { done: 3 } });
+  stop();
+  kernel.tell("msg:custom", { event: { done: 4 } });
+  expect(seen).toEqual([{ done: 3 }]);
+  host.close();
+  expect(kernel.listeners).toBe(0);
+});
