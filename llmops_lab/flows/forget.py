@@ -51,6 +51,8 @@ class Report:
             yield f"Still in cells.parquet of these MLflow runs, delete them or their artifacts there: {', '.join(gone.runs)}."
         if gone.traces:
             yield f"Still in these MLflow traces, delete them there: {', '.join(gone.traces)}."
+        if gone.datasets:
+            yield f"Still in these MLflow datasets, delete the row there: {', '.join(gone.datasets)}."
         if self.files:
             yield f"Still in files that lie elsewhere or cannot be read: {', '.join(self.files)}."
         if self.kind == "postgresql":

@@ -17,6 +17,7 @@ from llmops_lab.grids.run import GridRun
 from llmops_lab.models._ask import Asker, Pool, limits_of
 from llmops_lab.models._provider import in_flight
 from llmops_lab.models._warm import leave
+from llmops_lab.prompts.template import Prompt
 from llmops_lab.records import digest
 from llmops_lab.store.ledger import CellRow
 from llmops_lab.store.rows import keep_rows
@@ -37,7 +38,7 @@ def run_grid(planned: PlannedGrid) -> tuple[GridRun, Future[str | None]]:
     if order is not None:
         rule = StopRule(order, len(ask.prompts) * len(ask.models), ask.repeats, _ALPHA, ask.judges[0].bounds or (0.0, 1.0))
     run = GridRun(
-        planned.plan, _askers(planned), ask.judges, ledger, planned.grid,
+        planned.plan, askers(planned), ask.judges, ledger, planned.grid,
         expected=ask.expected, concurrency=ask.concurrency, order=order, rule=rule, redact=planned.redact.tree,
     )  # fmt: skip
     return run, submit(_pass(planned, run, reused))
@@ -52,10 +53,11 @@ async def _pass(planned: PlannedGrid, run: GridRun, reused: Mapping[int, int]) -
         with suppress(StoreError):  # a ledger that cannot be written to may not take this either
             await asyncio.get_running_loop().run_in_executor(None, planned.ledger.end, planned.grid, run.state)
         return None
-    return await asyncio.get_running_loop().run_in_executor(None, _end, planned, run.state)
+    return await asyncio.get_running_loop().run_in_executor(None, ended, planned, run.state)
 
 
-def _end(planned: PlannedGrid, state: str) -> str | None:
+def ended(planned: PlannedGrid, state: str) -> str | None:
+    """Record how a grid ended and tell MLflow; returns its run, or None."""
     planned.ledger.end(planned.grid, state)
     return track_grid(planned.ledger, planned.settings, planned.grid, planned.plan.request) if planned.ask.track else None
 
@@ -73,7 +75,8 @@ def _rows(planned: PlannedGrid) -> Iterator[tuple[str, dict[str, Any]]]:
     return ((row_id, planned.redact.tree(dict(row))) for row_id, row in zip(rows.ids, rows.items, strict=True))
 
 
-def _askers(planned: PlannedGrid) -> list[Asker]:
+def askers(planned: PlannedGrid) -> list[Asker]:
+    """What asks each model of the grid; its budget counts on from what is spent."""
     ask, pools = planned.ask, dict[str, Pool]()
     if planned.budget is not None:
         planned.budget.reopen()
@@ -87,10 +90,7 @@ def _askers(planned: PlannedGrid) -> list[Asker]:
 def _description(planned: PlannedGrid) -> dict[str, Any]:
     """What the ledger and MLflow keep of how the grid was asked."""
     ask, rows = planned.ask, planned.ask.rows
-    prompts = [
-        {"label": label, "name": each.name, "version": each.version, "sha256": each.sha256, "template": each.content["template"]}
-        for label, each in ask.prompts.items()
-    ]
+    prompts = [_prompt(label, each) for label, each in ask.prompts.items()]
     models = [{"label": each.label, "identity": each.identity, "params": dict(each.params)} for each in planned.plan.targets]
     dataset: dict[str, Any] = {"source": rows.source, "digest": rows.digest, "rows": len(rows.items), "columns": rows.columns}
     if ask.expected is not None:  # which answer each row was compared with: two grids that differ in it do not pair
@@ -100,3 +100,9 @@ def _description(planned: PlannedGrid) -> dict[str, Any]:
     how = {name: getattr(ask, name) for name in ("repeats", "stop", "expected", "budget", "stream", "reuse")}
     plan = {"prompts": prompts, "models": models, "dataset": dataset, "params": dict(ask.params), "how": how}
     return {**plan, "scorers": [each.name for each in ask.judges], "judges": judges}
+
+
+def _prompt(label: str, prompt: Prompt) -> dict[str, Any]:
+    kept = {"label": label, "name": prompt.name, "version": prompt.version, "sha256": prompt.sha256}
+    kept |= {name: prompt.content[name] for name in ("template", "system", "pattern")}
+    return kept | {"examples": prompt.examples.choose if prompt.examples else None}

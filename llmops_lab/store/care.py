@@ -13,6 +13,7 @@ from typing import Any
 
 from llmops_lab.errors import BadInput, StoreError, UnknownName
 from llmops_lab.escapes import storable
+from llmops_lab.records import canonical
 from llmops_lab.store._dialect import filesystem_of
 from llmops_lab.store._owner import is_alive
 from llmops_lab.store.ledger import Ledger
@@ -53,7 +54,7 @@ class Forgotten:
     """What ``forget_row`` removed: how many ``cells`` and ``replies``. ``grids`` (grid, name, run_id) held the row.
 
     ``other_rows`` are ids of rows that were asked the very same and therefore had the same replies: these cells are gone too.
-    ``runs`` and ``traces`` are ids of what was delivered to MLflow before and still holds the row there.
+    ``runs`` and ``traces`` are ids of what was delivered to MLflow before and still holds the row there, ``datasets`` names.
     """
 
     row_id: str
@@ -63,6 +64,7 @@ class Forgotten:
     other_rows: tuple[str, ...]
     runs: tuple[str, ...]
     traces: tuple[str, ...]
+    datasets: tuple[str, ...] = ()
 
 
 def check(ledger: Ledger) -> Health:
@@ -196,12 +198,14 @@ def forget_row(ledger: Ledger, row_id: str) -> Forgotten:
     """
     found = row_calls(ledger, row_id)
     entries, runs, traces = _entries_of(ledger, found)
+    kept, datasets = _additions_without(ledger, {storable(row_id), *(other for _, _, other in found.cells)})
     runs |= {grid["run_id"] for grid in found.grids if grid["run_id"]}
     (before,) = ledger.select("SELECT COUNT(*) FROM replies")[0]
     values = [(key,) for key in sorted(found.keys)]
     ledger.write(
         *((f"DELETE FROM {table} WHERE key = ?", values) for table in ("scores", "replies", "claims", "doubts", "cells")),  # noqa: S608
         ("DELETE FROM outbox WHERE id = ?", [(number,) for number in entries]),
+        ("UPDATE outbox SET payload = ? WHERE id = ?", kept),
         ("DELETE FROM rows WHERE row_id = ?", [(storable(row_id),)]),
         ("DELETE FROM rows WHERE dataset = ? AND row_id = ?", _bodies_of(ledger, found)),
         ("DELETE FROM summaries WHERE grid = ?", [(grid["grid"],) for grid in found.grids]),
@@ -209,9 +213,8 @@ def forget_row(ledger: Ledger, row_id: str) -> Forgotten:
     (after,) = ledger.select("SELECT COUNT(*) FROM replies")[0]
     _scrub(ledger)
     others = sorted({other for _, _, other in found.cells} - {storable(row_id)})
-    return Forgotten(
-        storable(row_id), found.grids, len(found.cells), before - after, tuple(others), tuple(sorted(runs)), tuple(sorted(traces))
-    )
+    there = tuple(sorted(runs)), tuple(sorted(traces)), tuple(sorted(datasets))
+    return Forgotten(storable(row_id), found.grids, len(found.cells), before - after, tuple(others), *there)
 
 
 def _bodies_of(ledger: Ledger, found: RowCalls) -> list[tuple[str, str]]:
@@ -246,6 +249,19 @@ def _entries_of(ledger: Ledger, found: RowCalls) -> tuple[list[int], set[str], s
             entries.append(number)
             traces |= {entry["trace_id"]} if remote else set()
     return entries, runs, traces
+
+
+def _additions_without(ledger: Ledger, rows: set[str]) -> tuple[list[tuple[str, int]], set[str]]:
+    """Of the outbox: (payload without these rows, number) of what is added to datasets, and the datasets that have the rows already."""
+    kept: list[tuple[str, int]] = []
+    datasets: set[str] = set()
+    for number, payload, remote in ledger.select("SELECT id, payload, remote_id FROM outbox WHERE kind = 'dataset'"):
+        entry = json.loads(payload)
+        others = [record for record in entry["records"] if record["tags"].get("row_id") not in rows]
+        if len(others) < len(entry["records"]):
+            kept.append((canonical({**entry, "records": others}), number))
+            datasets |= {entry["dataset"]} if remote else set()
+    return kept, datasets
 
 
 def _scrub(ledger: Ledger) -> None:

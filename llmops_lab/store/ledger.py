@@ -32,10 +32,9 @@ _CELL = (
     "ON CONFLICT (grid, cell) DO NOTHING"
 )
 
-# A good reply stands, whatever asking again came to; else the newest outcome does. 'ok' sorts after every other status.
-NEWEST = (
-    "COALESCE((SELECT o.seq FROM replies o WHERE o.key = c.key AND o.grid = c.grid ORDER BY o.status DESC, o.seq DESC LIMIT 1), c.reused)"
-)
+# A good reply stands, whatever asking again came to; else the newest outcome does.
+_OWN = "SELECT MAX(o.seq) FROM replies o WHERE o.key = c.key AND o.grid = c.grid"
+NEWEST = f"COALESCE(({_OWN} AND o.status = 'ok'), c.reused, ({_OWN}))"
 """SQL: the number of the reply that is shown for the cell ``c``."""
 _STATE = "c.cell, c.key, c.prompt, c.model, c.row_id, c.replicate, c.reused, r.status, r.body, r.at"
 CELLS = f"SELECT {_STATE} FROM cells c LEFT JOIN replies r ON r.seq = {NEWEST}"  # noqa: S608
