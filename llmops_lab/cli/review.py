@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _raters(found: Any, wanted: list[str]) -> list[str]:
-    known = found.raters
+    known = found.assigned
     for name in wanted:
         if known is not None and name not in known:
             raise UnknownName("rater of this queue", name, known)

@@ -3,9 +3,10 @@ import { embedded, embeddedHost } from "../kit/embedded";
 import { restHost } from "../kit/rest";
 import { mount, type View } from "../kit/widget";
 import { RatingView } from "../rating/panel";
+import { QueueView } from "./queue";
 import "./page.css";
 
-const VIEWS: Record<string, View> = { rating: RatingView };
+const VIEWS: Record<string, View> = { rating: RatingView, queue: QueueView };
 
 function begin(place: HTMLElement): void {
   const recorded = embedded();

@@ -1,0 +1,28 @@
+"""What a handle shows, in one HTML file to be read: without a kernel, a server or a network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmops_lab.flows.export_page import export_page
+
+if TYPE_CHECKING:
+    from llmops_lab.flows.rate_item import OpenQueue
+
+ENDINGS = (".html", ".htm")
+
+
+def is_page(path: str | Path) -> bool:
+    """Whether the file's ending asks for a page."""
+    return Path(path).suffix.lower() in ENDINGS
+
+
+def export_queue(opened: OpenQueue, path: str | Path, twin: Callable[[], tuple[str, str]]) -> Path:
+    """Write a rating queue as a page; while it is open without names and without ratings. Raises BadInput."""
+    from llmops_lab.flows.queue_page import readable_queue
+
+    held: dict[str, Any] = readable_queue(opened)
+    shown = twin()[1] if held["closed"] else ""  # the twin tells who has rated how much
+    return export_page(path, view="queue", title=held["name"], answers={"open": {"data": held}}, buffers=(), twin=shown)
