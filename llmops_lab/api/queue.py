@@ -7,15 +7,19 @@ import html
 import importlib
 import importlib.util
 import sys
+from pathlib import Path
 from typing import Any
 
 from llmops_lab import settings as _settings
 from llmops_lab.api import shown
 from llmops_lab.api.display import literal, table
+from llmops_lab.api.export import export_queue, is_page
 from llmops_lab.errors import BadInput
 from llmops_lab.escapes import inert
-from llmops_lab.flows import rate_item, rate_results
+from llmops_lab.flows import rate_item, rate_results, rate_settle
+from llmops_lab.flows.export import export
 from llmops_lab.flows.rate_item import OpenQueue, open_queue, rater_of
+from llmops_lab.flows.rate_mlflow import Sent, settle, to_mlflow
 from llmops_lab.ratings.rubric import Rubric
 from llmops_lab.store import reviews
 from llmops_lab.store.ledger import Ledger, open_ledger
@@ -28,6 +32,30 @@ def queue(name: str) -> Queue:
     if not isinstance(name, str):
         raise BadInput(f"a queue is named by a text, not {name!r:.60}.")
     return Queue(open_ledger(_settings.load()), name)
+
+
+class Preferences(list[dict[str, Any]]):
+    """Preference pairs, a list of dicts. ``left_out`` says how many pairs are not in it, by reason."""
+
+    def __init__(self, pairs: list[dict[str, Any]], left_out: dict[str, int]) -> None:
+        super().__init__(pairs)
+        self.left_out = left_out
+
+    def frame(self) -> Any:
+        """The pairs as a DataFrame."""
+        import pandas
+
+        return pandas.DataFrame(list(self), columns=["prompt", "chosen", "rejected"])
+
+    def to_jsonl(self, path: str | Path) -> Path:
+        """Write one JSON object a line; returns the absolute path. Raises BadInput for another ending than .jsonl."""
+        if Path(path).suffix.lower() != ".jsonl":
+            raise BadInput(f"{path} does not end in .jsonl. Name the file so: its lines are what load_dataset('json', ...) reads.")
+        return export(self, path)
+
+    def __repr__(self) -> str:
+        out = "; ".join(f"{number:,} left out: {reason}" for reason, number in self.left_out.items())
+        return f"{len(self):,} preference pairs{'; ' + out if out else ''}"
 
 
 class Queue:
@@ -52,7 +80,7 @@ class Queue:
         return self._opened.spec.rubric
 
     @property
-    def raters(self) -> tuple[str, ...] | None:
+    def assigned(self) -> tuple[str, ...] | None:
         """The names of those who each rate all; None where whoever comes may rate."""
         return self._opened.spec.raters
 
@@ -123,6 +151,63 @@ class Queue:
     def records(self) -> list[dict[str, Any]]:
         """One dict a saved rating with all its fields; once the queue is closed also who made the sides."""
         return rate_results.records(self._opened)
+
+    def agreement(self, metric: str | None = None, level: str | None = None, *, alpha: float = 0.05) -> Any:
+        """How far the raters agree, with an interval: as ``lab.agreement``, whose metrics and levels it takes.
+
+        By itself Krippendorff's alpha, ordinal where the rubric has three levels or more (and for rankings), else nominal. Skips, what was
+        taken back and what was shown a second time do not count.
+        """
+        return rate_settle.agree(self._opened, metric, level, alpha)
+
+    def consistency(self) -> Any:
+        """A DataFrame, one line a rater: counts, how often they said the same again (``same``) and gave a known answer (``gold``).
+
+        The last two are shares with Wilson's interval, of ``same_n`` items that were shown twice and ``gold_n`` with a known answer.
+        """
+        import pandas
+
+        return pandas.DataFrame(rate_settle.raters(self._opened, rate_results.counts(self._opened)))
+
+    def adjudicate(self, *, item: str | None = None, value: Any = None, reason: str | None = None) -> Any:
+        """Without an item: a DataFrame of the disagreements that nobody has settled. With one: settle it, and return the row's number.
+
+        What is settled counts in ``preferences``, and becomes an expectation in MLflow's dataset ``ratings-QUEUE``.
+        """
+        import pandas
+
+        if item is None:
+            columns = ["item", "row_id", "prompt", "sides", "values", "comments"]
+            return pandas.DataFrame(rate_settle.open_disagreements(self._opened), columns=columns)
+        return settle(self._opened, _settings.load(), item, value, reason, self.rater)
+
+    def settled(self) -> Any:
+        """A DataFrame of what was settled: item, value, reason, who settled it, when, and the row's number."""
+        return rate_results.settled(self._opened)
+
+    def preferences(self, *, min_agreement: float = 0.5, conversational: bool = False) -> Preferences:
+        """Preference pairs in the form that TRL's DPOTrainer reads: prompt, chosen, rejected; as texts, or as messages.
+
+        Of each pair of replies the one that most raters prefer is chosen, where they are at least ``min_agreement`` of the item's raters;
+        what was settled counts as all of them. Ties and equal replies are left out, and ``left_out`` says how many.
+        """
+        return Preferences(*rate_settle.preferences(self._opened, min_agreement, conversational))
+
+    def export(self, path: str | Path) -> Path:
+        """Write ``records`` to a .csv, .tsv, .json, .jsonl or .parquet file; in the first two no text is run as a formula.
+
+        To a .html file goes a page to be read, which opens from disk; of an open queue without names and without what was said.
+        """
+        if is_page(path):
+            return export_queue(self._opened, path, self.page)
+        return rate_results.export_records(self._opened, path)
+
+    def to_mlflow(self) -> Sent:
+        """Tell MLflow what holds: assessments (source HUMAN) on the replies' traces, label schema, review queue, corrections as a dataset.
+
+        Told again, a rating takes the place of its older one and nothing is doubled. What cannot be sent waits in the outbox.
+        """
+        return to_mlflow(self._opened, _settings.load())
 
     def close(self) -> Queue:
         """Take no more ratings. From now on records say which prompt and model made which side."""

@@ -16,6 +16,7 @@ from llmops_lab.grids.rows import Rows, read_rows
 from llmops_lab.ratings.items import Found, Spec
 from llmops_lab.ratings.rubric import MODES, Rubric
 from llmops_lab.store.ledger import open_ledger
+from llmops_lab.store.rows import rows_of
 
 _FILES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 
@@ -93,14 +94,20 @@ def _of_grid(given: Any, mode: str, sides: dict[str, Any], columns: dict[str, An
     cells = _cells(grid)
     named = rate_grid.chosen(mode, cells, **sides)
     planned = getattr(grid, "_planned", None)
-    table: Rows | None = planned.plan.rows if planned else None
+    table: Rows | None = planned.plan.rows if planned else _kept(grid)
     if table is None and (columns["source"] or isinstance(columns["gold"], str) or isinstance(columns["suggestions"], str)):
         raise BadInput("the rows of this grid are not at hand. Call lab.grid(...) with the same arguments first: nothing is asked again.")
-    expected = planned.ask.expected if planned else None
+    expected = grid.dataset.get("expected")
     source = rate_rows.source_columns(table, columns["source"]) if table else ()
     wanted = Columns(named, None, source, columns["gold"], columns["suggestions"], (expected,) if expected else ())
     request = planned.plan.request if planned else None
     return named, rate_grid.from_grid(cells, named, wanted, table, request), getattr(grid, "grid_id", None)
+
+
+def _kept(grid: Any) -> Rows | None:
+    ledger, dataset = getattr(grid, "_ledger", None), grid.dataset
+    kept = dict(rows_of(ledger, dataset["digest"])) if ledger and dataset.get("digest") else {}
+    return Rows(list(kept.values()), list(kept), str(dataset["source"]), dataset["digest"]) if kept else None
 
 
 def _cells(grid: Any) -> list[dict[str, Any]]:

@@ -59,29 +59,26 @@ def from_grid(
     found = []
     for row_id, held in rows.items():
         held = [cell for cell in held if (cell["prompt"], cell["model"]) in wanted]
+        asked = [request(cell["cell"]).messages if request else () for cell in held]
         sides: dict[str, list[Side]] = {name: [] for name in names}
-        for cell in held:
+        for cell, messages in zip(held, asked, strict=True):
             if cell["text"]:
-                name = wanted[cell["prompt"], cell["model"]]
-                sides[name].append(Side("", name, *_reply(cell)))
-        asked = [request(cell["cell"]).messages for cell in held] if request else []
-        prompt, images = _asked(asked) or (_fields(items.get(row_id, {}), columns), ())
-        found.append(
-            Found(row_id, prompt, sides, shown(items.get(row_id, {}), columns.sources), images, gold.get(row_id), hints.get(row_id))
-        )
+                sides[wanted[cell["prompt"], cell["model"]]].append(_side(wanted[cell["prompt"], cell["model"]], cell, messages))
+        row = items.get(row_id, {})
+        prompt, images = _asked(asked) or (_fields(row, columns), ())
+        found.append(Found(row_id, prompt, sides, shown(row, columns.sources), images, gold.get(row_id), hints.get(row_id)))
     return found
 
 
-def _reply(cell: Mapping[str, Any]) -> tuple[Any, ...]:
-    return cell["text"], (), cell["prompt"], cell["model"], cell["replicate"], cell["cell"], cell["key"]
+def _side(name: str, cell: Mapping[str, Any], messages: Sequence[Message]) -> Side:
+    made = {"prompt": cell["prompt"], "model": cell["model"], "replicate": cell["replicate"], "cell": cell["cell"], "key": cell["key"]}
+    return Side("", name, cell["text"], asked=tuple({"role": each.role, "content": each.content} for each in messages), **made)
 
 
-def _asked(asked: Sequence[tuple[Message, ...]]) -> tuple[str, tuple[str, ...]] | None:
+def _asked(asked: Sequence[Sequence[Message]]) -> tuple[str, tuple[str, ...]] | None:
     # Only what all variants were asked alike: a prompt of its own would tell who wrote the reply.
-    if not asked:
-        return None
-    alike = (
-        asked[0] if all(each == asked[0] for each in asked) else asked[0][-1:] if all(each[-1:] == asked[0][-1:] for each in asked) else ()
+    alike = next(
+        (asked[0][start:] for start in (0, -1) if asked and asked[0] and all(each[start:] == asked[0][start:] for each in asked)), ()
     )
     parts = [parted(list(each.content) if isinstance(each.content, tuple) else each.content, "prompt") for each in alike]
     return ("\n\n".join(text for text, _ in parts if text), tuple(image for _, images in parts for image in images)) if parts else None
@@ -89,4 +86,5 @@ def _asked(asked: Sequence[tuple[Message, ...]]) -> tuple[str, tuple[str, ...]] 
 
 def _fields(row: Mapping[str, Any], columns: Columns) -> str:
     hidden = {"id", *columns.hidden, *columns.sources}
-    return "\n".join(f"{name}: {value}" for name, value in row.items() if name not in hidden and value not in (None, ""))
+    fields = {name: value for name, value in row.items() if name not in hidden and value not in (None, "")}
+    return "\n".join(f"{name}: {value}" if len(fields) > 1 else str(value) for name, value in fields.items())

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from llmops_lab.flows.export import export
 from llmops_lab.flows.rate_item import OpenQueue
 from llmops_lab.ratings.items import Item
+from llmops_lab.records import canonical
 from llmops_lab.store import reviews
 from llmops_lab.store.reviews import RatingRow
 
@@ -51,6 +54,27 @@ def _record(row: RatingRow, item: Item | None, closed: bool, repeats: Any) -> di
         "id": row.id,
         "sides": {side.side: side.variant for side in item.sides} if closed and item else None,
     }
+
+
+def export_records(opened: OpenQueue, path: str | Path) -> Path:
+    """Write ``records`` to a file; in a table the sides stand as JSON, and values of several kinds as texts. Raises BadInput."""
+    lines = records(opened)
+    if Path(path).suffix.lower() not in (".json", ".jsonl"):
+        mixed = len({type(line["value"]) for line in lines if line["value"] is not None}) > 1
+        for line in lines:
+            line["sides"] = canonical(line["sides"]) if line["sides"] else None
+            line["value"] = str(line["value"]) if mixed and line["value"] is not None else line["value"]
+    return export(lines, path, also=(".html",))
+
+
+def settled(opened: OpenQueue) -> Any:
+    """A DataFrame of what was settled."""
+    import pandas
+
+    found = [{"item": item, **body} for item, body in reviews.settled(opened.ledger, opened.queue).items()]
+    table = pandas.DataFrame(found, columns=["item", "value", "reason", "by", "created", "row"]).astype({"value": object})
+    table["created"] = pandas.to_datetime(table["created"], unit="s", utc=True)
+    return table
 
 
 def counts(opened: OpenQueue) -> list[dict[str, Any]]:

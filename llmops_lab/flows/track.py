@@ -33,7 +33,7 @@ def track_grid(ledger: Ledger, settings: Settings, grid: str, request: Callable[
     ledger.outbox_add("grid", _entry(ledger, settings, record))
     redact = Redactor().tree
     for found in _worth_a_trace(ledger, settings, grid):
-        ledger.outbox_add("trace", redact(_trace(found, request(found.row.cell), record, settings)))
+        ledger.outbox_add("trace", redact(cell_trace(found, request(found.row.cell), record, settings)))
     deliver(ledger, settings)
     run_id: str | None = (ledger.grid(grid) or record)["run_id"]
     return run_id
@@ -94,7 +94,8 @@ def _worth_a_trace(ledger: Ledger, settings: Settings, grid: str) -> Iterator[Ce
                 yield each
 
 
-def _trace(found: CellState, request: Request, record: dict[str, Any], settings: Settings) -> dict[str, Any]:
+def cell_trace(found: CellState, request: Request, record: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    """What ``track.traces.log_trace`` takes for a cell; ``request`` is what was sent, ``record`` the grid's."""
     row, outcome = found.row, found.outcome
     reply = outcome.reply if outcome else None
     ended = found.at or record["started"]

@@ -16,7 +16,10 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One reply. ``variant`` says who made it, ``cell`` which cell of the grid it is; None where it comes from plain rows."""
+    """One reply. ``variant`` says who made it, ``cell`` which cell of the grid it is (None where it comes from plain rows).
+
+    ``asked`` are the messages that it answers, as far as they are known.
+    """
 
     side: str
     variant: str
@@ -27,6 +30,7 @@ class Side:
     replicate: int = 0
     cell: int | None = None
     key: str | None = None
+    asked: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +58,7 @@ class Item:
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Item:
         """The item that ``to_data`` wrote."""
-        sides = tuple(Side(**{**side, "images": tuple(side["images"])}) for side in data["sides"])
+        sides = tuple(Side(**{**side, "images": tuple(side["images"]), "asked": tuple(side["asked"])}) for side in data["sides"])
         sources = tuple((name, text) for name, text in data["sources"])
         return cls(**{**data, "sides": sides, "sources": sources, "images": tuple(data["images"])})
 
