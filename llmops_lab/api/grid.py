@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmops_lab.api.display import money
 from llmops_lab.api.progress import View, view_for
-from llmops_lab.api.tables import Tables, unscored
-from llmops_lab.errors import BadInput
+from llmops_lab.api.tables import Tables
+from llmops_lab.errors import BadInput, UnknownName
 from llmops_lab.escapes import inert
+from llmops_lab.flows.ask_again import ask_again
 from llmops_lab.flows.estimate_grid import estimate_grid
 from llmops_lab.flows.plan_grid import PlannedGrid
+from llmops_lab.flows.rendered import rendered
 from llmops_lab.flows.run_grid import run_grid
-from llmops_lab.flows.tables import cell_table, summary_table
+from llmops_lab.flows.tables import cell_table, some_cells, summary_table
 from llmops_lab.grids.run import GridRun, Progress
-from llmops_lab.records import Estimate
+from llmops_lab.records import Estimate, Message
 from llmops_lab.store.ledger import Ledger
+from llmops_lab.store.rows import kept_summary
+
+if TYPE_CHECKING:
+    from llmops_lab.api.views._grid_detail import Opened
+    from llmops_lab.api.views._grid_source import FromLedger
 
 _OPEN = {
     "cancelled": "was cancelled",
@@ -85,6 +93,12 @@ class Grid(Tables):
         return dict(record["plan"]["dataset"]) if record else {}
 
     @property
+    def plan(self) -> dict[str, Any]:
+        """How the grid was asked, as its record has it: prompts, models, dataset, params, scorers."""
+        record = self._ledger.grid(self.grid_id)
+        return dict(record["plan"]) if record else {}
+
+    @property
     def maybe_paid_twice(self) -> list[str]:
         """Keys of calls that may have been paid for more than once, from every process that ever ran this grid's cells."""
         return self._ledger.doubted(self.grid_id)
@@ -97,8 +111,32 @@ class Grid(Tables):
             raise BadInput(
                 "this grid was loaded from the ledger and is read only. Call lab.grid(...) with the same arguments to go on with it."
             )
-        run, self._future = run_grid(self._planned)
+        self._begun(*run_grid(self._planned))
+        return self
+
+    def _begun(self, run: GridRun, future: Future[str | None]) -> None:
         self._runs.append(run)
+        self._future = future
+        future.add_done_callback(lambda _: self._stir())
+        self._stir()
+
+    def again(self, cells: Sequence[int]) -> Grid:
+        """Ask these cells anew, by their numbers as ``selected()`` has them; returns at once. They are paid for, recorded and scored.
+
+        A reply that a cell had stays in the ledger, and stands where the new call fails. Raises BadInput where that cannot be done.
+        """
+        if self._planned is None:
+            raise BadInput(self._why_not_again)
+        if self.state in ("running", "planned"):
+            raise BadInput(f"the grid is still {self.state}. Wait for its end (g.wait()), then ask cells again.")
+        wanted = list(dict.fromkeys(cells))
+        if not wanted:
+            raise BadInput("no cell is named. Say which: g.again(g.selected()['cell']).")
+        there = {each["cell"] for each in some_cells(self._ledger, self.grid_id, self.state, wanted)}
+        for cell in wanted:
+            if cell not in there:
+                raise UnknownName("cell", str(cell), [f"0 to {len(self._planned.plan) - 1}"])
+        self._begun(*ask_again(self._planned, [int(cell) for cell in wanted], self.state))
         return self
 
     def wait(self) -> Grid:
@@ -132,6 +170,10 @@ class Grid(Tables):
         """One dict a cell, in plan order."""
         return cell_table(self._ledger, self.grid_id, self.state)
 
+    def _figures(self) -> tuple[list[dict[str, Any]], list[str]]:
+        kept = kept_summary(self._ledger, self.grid_id)
+        return (kept["lines"], kept["left"]) if kept else super()._figures()
+
     def _lines(self, cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return summary_table(self._ledger, self.grid_id, cells)
 
@@ -142,7 +184,7 @@ class Grid(Tables):
         message = " ".join(first.outcome.message.split())
         return inert(f" (row {first.row.row_id}: {first.outcome.error}, {message[:160]}{'...' if len(message) > 160 else ''})")
 
-    def _story(self, cells: list[dict[str, Any]], lines: list[dict[str, Any]]) -> str:
+    def _story(self, lines: list[dict[str, Any]], left: list[str]) -> str:
         state, doubted = self.state, self.maybe_paid_twice
         total, ok, failed = (sum(line[name] for line in lines) for name in ("n", "n_ok", "n_failed"))
         parts = [f"{state}: {ok:,} of {total:,} cells have a reply"]
@@ -150,7 +192,7 @@ class Grid(Tables):
             parts[0] = f"{state}: the grid {_OPEN[state]}; {ok:,} of {total:,} cells have a reply"
         if failed:
             parts.append(f"{failed:,} failed{self._first_failure()}")
-        parts += unscored(cells, self.scorers)
+        parts += left
         if state == "decided":
             parts.append(f"{total - ok - failed:,} calls were not needed: the first scorer's comparison was decided before")
         if self._runs:
@@ -163,6 +205,33 @@ class Grid(Tables):
         elif ok < total and state not in ("decided", "running") and self._planned is not None:
             parts.append("resume() asks for the rest")
         return "; ".join(part for part in parts if part)
+
+    @property
+    def _title(self) -> str:
+        return str((self._ledger.grid(self.grid_id) or {"name": "grid"})["name"])
+
+    @property
+    def _why_not_again(self) -> str:
+        return "" if self._planned is not None else super()._why_not_again
+
+    def _source(self) -> FromLedger:
+        from llmops_lab.api.views._grid_source import FromLedger
+
+        return FromLedger(self._ledger, self.grid_id, self.scorers, self.dataset)
+
+    def _opened(self, number: int) -> Opened:
+        from llmops_lab.api.views._grid_detail import opened
+
+        return opened(self._ledger, self.grid_id, number, self.state, self.scorers)
+
+    def _sent(self, opened: Opened, row: Mapping[str, Any] | None) -> tuple[Sequence[Message] | None, str]:
+        if self._planned is None:
+            return rendered(self.plan["prompts"], opened.line["prompt"], row)
+        messages = self._planned.plan.request(opened.number).messages
+        return [Message(each.role, self._planned.redact.tree(each.content)) for each in messages], ""
+
+    def _some(self, numbers: Sequence[int]) -> list[dict[str, Any]]:
+        return some_cells(self._ledger, self.grid_id, self.state, numbers)
 
 
 def _watch(run: GridRun, future: Future[str | None], view: View | None) -> None:

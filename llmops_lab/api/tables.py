@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 import html
 import math
+import threading
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from llmops_lab.api import plots
+from llmops_lab.api import plots, shown
 from llmops_lab.api.display import literal, money, table
 from llmops_lab.errors import BadInput, UnknownName
 from llmops_lab.escapes import inert
 from llmops_lab.flows.export import export, without_surrogates
 from llmops_lab.grids.frame import columns
+from llmops_lab.records import Message
+
+if TYPE_CHECKING:
+    from llmops_lab.api.views._grid_detail import Opened
+    from llmops_lab.api.views._grid_source import Source
+    from llmops_lab.api.views.grid import GridView
 
 
 class Tables(ABC):
@@ -39,6 +48,11 @@ class Tables(ABC):
     def dataset(self) -> dict[str, Any]:
         """What is kept of the rows: source, digest, number, columns; and digests of the ids and of the expected values."""
 
+    @property
+    @abstractmethod
+    def plan(self) -> dict[str, Any]:
+        """How the grid was asked: prompts, models, dataset, params, scorers."""
+
     @abstractmethod
     def records(self) -> list[dict[str, Any]]:
         """One dict a cell, in plan order."""
@@ -48,8 +62,74 @@ class Tables(ABC):
         """One dict a (prompt, model), from the cells of ``records``."""
 
     @abstractmethod
-    def _story(self, cells: list[dict[str, Any]], lines: list[dict[str, Any]]) -> str:
-        """How it ended, in a line, as these cells and lines have it."""
+    def _story(self, lines: list[dict[str, Any]], left: list[str]) -> str:
+        """How it ended, in a line, as these lines have it; ``left`` says what the scorers left unscored."""
+
+    # -- what the view of a grid asks of it --------------------------------------------------------------------------------
+    @property
+    @abstractmethod
+    def _title(self) -> str:
+        """What it is called."""
+
+    @abstractmethod
+    def _source(self) -> Source:
+        """Where its cells are read from."""
+
+    @abstractmethod
+    def _opened(self, number: int) -> Opened:
+        """One cell with all that is known of it. Raises UnknownName."""
+
+    @abstractmethod
+    def _sent(self, opened: Opened, row: Mapping[str, Any] | None) -> tuple[Sequence[Message] | None, str]:
+        """What was sent for a cell, or why nobody can say."""
+
+    @abstractmethod
+    def _some(self, numbers: Sequence[int]) -> list[dict[str, Any]]:
+        """The lines of these cells, each with its number as ``cell``."""
+
+    @property
+    def _why_not_again(self) -> str:
+        """Why its cells cannot be asked anew from here; "" where they can."""
+        return "This grid was read back. Call lab.grid(...) with the same arguments to go on with it: nothing is asked twice."
+
+    @functools.cached_property
+    def _stirred(self) -> threading.Condition:
+        return threading.Condition()
+
+    def _wait_for_work(self, stopped: threading.Event) -> None:
+        """Return when something may change again: ``_stir`` was called, or a minute has passed (another process may go on with it)."""
+        with self._stirred:
+            if not stopped.is_set() and self.state != "running":
+                self._stirred.wait(60)
+
+    def _stir(self) -> None:
+        """Wake whoever waits for work."""
+        with self._stirred:
+            self._stirred.notify_all()
+
+    @functools.cached_property
+    def _selection(self) -> list[int]:
+        return []
+
+    @functools.cached_property
+    def _view(self) -> GridView:
+        from llmops_lab.api.views.grid import GridView
+
+        return GridView(self)
+
+    def show(self) -> GridView:
+        """Show the cells as a table to look through: sort, filter, group, open one. Returns the view."""
+        shown.show(self._view)
+        return self._view
+
+    def selected(self) -> Any:
+        """A DataFrame of the cells that are selected in the view, one line a cell; ``cell`` is its number in the grid."""
+        import pandas
+
+        return pandas.DataFrame(self._some(self._selection), columns=["cell", *columns(self.scorers)])
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
+        return shown.mimebundle(self._view)
 
     @property
     def scorers(self) -> list[str]:
@@ -105,11 +185,15 @@ class Tables(ABC):
 
     def _shown(self) -> tuple[tuple[str, str], str]:
         # The cells are read once, so that the table and the line below it tell of the same moment.
+        lines, left = self._figures()
+        texts = [_shown(line, self.scorers) for line in lines]
+        head = list(dict.fromkeys(name for line in texts for name in line))
+        return table(head, [[line.get(name) for name in head] for line in texts]), self._story(lines, left)
+
+    def _figures(self) -> tuple[list[dict[str, Any]], list[str]]:
+        """One dict a (prompt, model), and what the scorers left unscored."""
         cells = self.records()
-        lines = self._lines(cells)
-        shown = [_shown(line, self.scorers) for line in lines]
-        head = list(dict.fromkeys(name for line in shown for name in line))
-        return table(head, [[line.get(name) for name in head] for line in shown]), self._story(cells, lines)
+        return self._lines(cells), unscored(cells, self.scorers)
 
 
 def _shown(line: dict[str, Any], scorers: list[str]) -> dict[str, str]:

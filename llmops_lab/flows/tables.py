@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llmops_lab.grids.frame import cell_records, summarise
+from llmops_lab.grids.frame import cell_record, cell_records, summarise
 from llmops_lab.records import Score
 from llmops_lab.scorers._run import has_summary
 from llmops_lab.scorers._run import summarise as scorer_summary
-from llmops_lab.store.ledger import Ledger
+from llmops_lab.store import pages
+from llmops_lab.store.ledger import CellState, Ledger
 
 Line = dict[str, Any]
 
@@ -30,6 +31,26 @@ def summary_table(ledger: Ledger, grid: str, cells: Sequence[Line]) -> list[Line
             for name, plugin in judges.items():
                 extra = scorer_summary(plugin, groups.get((line["prompt"], line["model"], name), ()))
                 line |= {f"{name}_{key}": value for key, value in extra.items() if f"{name}_{key}" not in line}
+    return lines
+
+
+def first_cells(ledger: Ledger, grid: str, state: str, count: int) -> list[Line]:
+    """The first lines of ``cell_table``, without reading the others."""
+    found = pages.cells_from(ledger, grid, 0, count)
+    return _lines(ledger, grid, state, found)
+
+
+def some_cells(ledger: Ledger, grid: str, state: str, numbers: Sequence[int]) -> list[Line]:
+    """The lines of the cells with these numbers, each with its number as ``cell``; those that are not there (any more) are left out."""
+    found = [each for each in (pages.cell(ledger, grid, number) for number in dict.fromkeys(numbers)) if each is not None]
+    return [{"cell": each.row.cell, **line} for each, line in zip(found, _lines(ledger, grid, state, found), strict=True)]
+
+
+def _lines(ledger: Ledger, grid: str, state: str, found: Sequence[CellState]) -> list[Line]:
+    scorers, lines = _plan(ledger, grid).get("scorers", ()), []
+    for each in found:
+        scores = pages.scores_of(ledger, grid, each.row.cell, each.row.cell)
+        lines.append(cell_record(each, {name: score for (_, name), score in scores.items()}, state, scorers))
     return lines
 
 

@@ -45,10 +45,11 @@ def cell_records(ledger: Ledger, grid: str, state: str, scorers: Sequence[str]) 
     for cell, scorer, score in ledger.grid_scores(grid):
         scores.setdefault(cell, {})[scorer] = score
     for found in ledger.cells(grid):
-        yield _record(found, scores.get(found.row.cell, {}), state, scorers)
+        yield cell_record(found, scores.get(found.row.cell, {}), state, scorers)
 
 
-def _record(found: CellState, scores: Mapping[str, Score], state: str, scorers: Sequence[str]) -> dict[str, Any]:
+def cell_record(found: CellState, scores: Mapping[str, Score], state: str, scorers: Sequence[str]) -> dict[str, Any]:
+    """One cell as a dict; ``state`` is its grid's."""
     row, outcome = found.row, found.outcome
     reply = outcome.reply if outcome else None
     record: dict[str, Any] = {"prompt": row.prompt, "model": row.model, "row_id": row.row_id, "replicate": row.replicate}
