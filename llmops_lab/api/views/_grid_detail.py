@@ -43,11 +43,8 @@ def opened(ledger: Ledger, grid: str, number: int, state: str, scorers: Sequence
     outcome = found.outcome
     reply = outcome.reply if outcome else None
     earlier = [each for each in pages.history(ledger, found.row.key) if each.at != found.at]
-    note = (
-        "answered by a recorded call: nothing was sent for this cell"
-        if reply and found.row.reused and _is_older(ledger, grid, found)
-        else ""
-    )
+    older = reply is not None and not any(each.at == found.at and each.grid == grid for each in pages.history(ledger, found.row.key))
+    note = "answered by a call that was on record: nothing was sent for this cell" if older else ""
     return Opened(
         number, cell_record(found, scores, state, scorers), scores if reply else {}, outcome.message if outcome else "",
         outcome.tries if outcome else None, found.at, reply.tool_calls if reply else (), earlier, note,
