@@ -43,6 +43,8 @@ class Report:
         gone = self.forgotten
         names = ", ".join(f"{grid['name']} ({grid['grid'][:8]})" for grid in gone.grids)
         yield f"Row {gone.row_id}: {gone.cells} cells and {gone.replies} replies are gone from {self.place}; grids: {names or 'none'}."
+        if gone.ratings:
+            yield f"{gone.ratings} ratings of it are gone from its queues."
         if gone.other_rows:
             yield f"Cells of other rows that were asked the very same went with it: {', '.join(gone.other_rows)}."
         if self.cleaned:

@@ -18,10 +18,11 @@ def make_queue(ledger: Ledger, name: str | None, spec: Spec, found: Sequence[Fou
     spec, items = build(spec, found, limit=limit, repeats=repeats)
     mask = Redactor().tree
     data = mask(spec.to_data())
+    data["mark"] = digest(data)  # a row that is forgotten later changes the rest
     bodies = [mask(item.to_data()) for item in items]
-    wanted = name or f"rating-{digest(data)[:8]}"
+    wanted = name or f"rating-{data['mark'][:8]}"
     record = reviews.create(ledger, wanted, data, [(body["item"], body["row_id"], body) for body in bodies])
-    if digest(record.spec) != digest(data):
+    if record.spec["mark"] != data["mark"]:
         raise BadInput(
             f"a queue called {wanted!r} is there already, with {_difference(Spec.from_data(record.spec), spec)}. Its ratings are kept. "
             f"Give this one another name, or open that one: lab.queue({wanted!r})."

@@ -93,6 +93,7 @@ class Spec:
     def from_data(cls, data: Mapping[str, Any]) -> Spec:
         """The spec that ``to_data`` wrote."""
         raters = None if data["raters"] is None else tuple(data["raters"])
+        data = {name: data[name] for name in cls.__dataclass_fields__}
         return cls(**{**data, "rubric": Rubric.from_data(data["rubric"]), "variants": tuple(data["variants"]), "raters": raters})
 
 

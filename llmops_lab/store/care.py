@@ -14,6 +14,7 @@ from typing import Any
 from llmops_lab.errors import BadInput, StoreError, UnknownName
 from llmops_lab.escapes import storable
 from llmops_lab.records import canonical
+from llmops_lab.store import reviews
 from llmops_lab.store._dialect import filesystem_of
 from llmops_lab.store._owner import is_alive
 from llmops_lab.store.ledger import Ledger
@@ -51,7 +52,7 @@ class RowCalls:
 
 @dataclass(frozen=True)
 class Forgotten:
-    """What ``forget_row`` removed: how many ``cells`` and ``replies``. ``grids`` (grid, name, run_id) held the row.
+    """What ``forget_row`` removed: how many ``cells``, ``replies`` and ``ratings``. ``grids`` (grid, name, run_id) held the row.
 
     ``other_rows`` are ids of rows that were asked the very same and therefore had the same replies: these cells are gone too.
     ``runs`` and ``traces`` are ids of what was delivered to MLflow before and still holds the row there, ``datasets`` names.
@@ -65,6 +66,7 @@ class Forgotten:
     runs: tuple[str, ...]
     traces: tuple[str, ...]
     datasets: tuple[str, ...] = ()
+    ratings: int = 0
 
 
 def check(ledger: Ledger) -> Health:
@@ -178,7 +180,8 @@ def row_calls(ledger: Ledger, row_id: str) -> RowCalls:
     """What the ledger knows of one row. Raises UnknownName, and BadInput while a grid with this row runs."""
     both = "SELECT key FROM cells WHERE row_id = ? UNION SELECT key FROM replies WHERE row_id = ?"
     keys = frozenset(key for (key,) in ledger.select(both, (storable(row_id),) * 2))
-    if not keys and not ledger.select("SELECT 1 FROM rows WHERE row_id = ? LIMIT 1", (storable(row_id),)):
+    kept = ledger.select("SELECT 1 FROM rows WHERE row_id = ? LIMIT 1", (storable(row_id),))
+    if not keys and not kept and not reviews.holds_row(ledger, row_id):
         known = [name for (name,) in ledger.select("SELECT DISTINCT row_id FROM cells LIMIT 1000")]
         raise UnknownName("row", row_id, known[:50])
     cells = tuple(_cells_of(ledger, keys))
@@ -198,7 +201,10 @@ def forget_row(ledger: Ledger, row_id: str) -> Forgotten:
     """
     found = row_calls(ledger, row_id)
     entries, runs, traces = _entries_of(ledger, found)
-    kept, datasets = _additions_without(ledger, {storable(row_id), *(other for _, _, other in found.cells)})
+    gone = {storable(row_id), *(other for _, _, other in found.cells)}
+    kept, datasets = _additions_without(ledger, gone)
+    reviewed = reviews.forgetting(ledger, gone)
+    traces |= reviewed.traces
     runs |= {grid["run_id"] for grid in found.grids if grid["run_id"]}
     (before,) = ledger.select("SELECT COUNT(*) FROM replies")[0]
     values = [(key,) for key in sorted(found.keys)]
@@ -209,12 +215,13 @@ def forget_row(ledger: Ledger, row_id: str) -> Forgotten:
         ("DELETE FROM rows WHERE row_id = ?", [(storable(row_id),)]),
         ("DELETE FROM rows WHERE dataset = ? AND row_id = ?", _bodies_of(ledger, found)),
         ("DELETE FROM summaries WHERE grid = ?", [(grid["grid"],) for grid in found.grids]),
+        *reviewed.writes,
     )
     (after,) = ledger.select("SELECT COUNT(*) FROM replies")[0]
     _scrub(ledger)
     others = sorted({other for _, _, other in found.cells} - {storable(row_id)})
     there = tuple(sorted(runs)), tuple(sorted(traces)), tuple(sorted(datasets))
-    return Forgotten(storable(row_id), found.grids, len(found.cells), before - after, tuple(others), *there)
+    return Forgotten(storable(row_id), found.grids, len(found.cells), before - after, tuple(others), *there, reviewed.ratings)
 
 
 def _bodies_of(ledger: Ledger, found: RowCalls) -> list[tuple[str, str]]:
@@ -269,7 +276,8 @@ def _scrub(ledger: Ledger) -> None:
     try:
         with closing(ledger.dialect.connect()) as connection:
             if ledger.dialect.name != "sqlite":
-                connection.execute("VACUUM (FULL) scores, replies, claims, doubts, cells, grids, outbox, rows, summaries")
+                tables = ("scores", "replies", "claims", "doubts", "cells", "grids", "outbox", "rows", "summaries")
+                connection.execute(f"VACUUM (FULL) {', '.join((*tables, *reviews.TABLES))}")
                 return
             connection.execute("VACUUM")
             busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,8 +18,10 @@ from typing import Any
 from llmops_lab.errors import BadInput, Conflict, UnknownName
 from llmops_lab.escapes import storable
 from llmops_lab.records import canonical
+from llmops_lab.store._writer import Write
 from llmops_lab.store.ledger import Ledger
 
+TABLES = ("queues", "items", "ratings", "leases", "adjudications")
 Execute = Callable[..., list[Any]]
 _CURRENT = "NOT EXISTS (SELECT 1 FROM ratings n WHERE n.queue = r.queue AND n.item = r.item AND n.rater = r.rater AND n.supersedes = r.seq)"
 _RATING = "r.seq, r.id, r.item, r.rater, r.supersedes, r.kind, r.body, r.created"
@@ -186,6 +188,42 @@ def settled(ledger: Ledger, queue: str) -> dict[str, dict[str, Any]]:
     """Item -> what was settled, with ``row`` and ``created``."""
     rows = ledger.select("SELECT item, body, seq, created FROM adjudications WHERE queue = ? ORDER BY seq", (queue,))
     return {item: {**json.loads(body), "row": seq, "created": created} for item, body, seq, created in rows}
+
+
+@dataclass(frozen=True, slots=True)
+class Forgetting:
+    """What has to go so that some rows are forgotten: ``writes``, how many ``ratings`` that are, and ``traces`` that MLflow has of them."""
+
+    writes: tuple[Write, ...]
+    ratings: int
+    traces: frozenset[str]
+
+
+def holds_row(ledger: Ledger, row_id: str) -> bool:
+    """Whether any queue holds this row."""
+    return bool(ledger.select("SELECT 1 FROM items WHERE row_id = ? LIMIT 1", (storable(row_id),)))
+
+
+def forgetting(ledger: Ledger, rows: Collection[str]) -> Forgetting:
+    """The items of these rows with all that was said of them: out of the queues, and out of what waits for MLflow."""
+    places = [place for row in rows for place in ledger.select("SELECT queue, item FROM items WHERE row_id = ?", (row,))]
+    count = sum(ledger.select("SELECT COUNT(*) FROM ratings WHERE queue = ? AND item = ?", place)[0][0] for place in places)
+    entries, traces = [], set()
+    for number, payload, remote in ledger.select("SELECT id, payload, remote_id FROM outbox WHERE kind = 'rating'"):
+        if json.loads(payload)["row_id"] in rows:
+            entries.append((number,))
+            traces |= set(remote.split(",")) if remote else set()
+    specs = []
+    for queue in {queue for queue, _ in places}:
+        gone = {item for at, item in places if at == queue}
+        ((text,),) = ledger.select("SELECT spec FROM queues WHERE queue = ?", (queue,))
+        spec = json.loads(text)
+        hidden = {name: {key: value for key, value in spec[name].items() if key not in gone} for name in ("gold", "repeats")}
+        specs.append((canonical({**spec, **hidden}), queue))
+    tables = ("items", "ratings", "leases", "adjudications")
+    writes: list[Write] = [(f"DELETE FROM {table} WHERE queue = ? AND item = ?", places) for table in tables]  # noqa: S608
+    writes += [("UPDATE queues SET spec = ? WHERE queue = ?", specs), ("DELETE FROM outbox WHERE id = ?", entries)]
+    return Forgetting(tuple(writes), count, frozenset(traces))
 
 
 @contextmanager

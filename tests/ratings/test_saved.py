@@ -1,0 +1,215 @@
+"""Ratings as the ledger keeps them, with any number of writers: none lost, none doubled, none overwritten."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import uuid
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+
+from llmops_lab.api.queue import Queue
+from llmops_lab.errors import BadInput, Conflict
+from llmops_lab.store import reviews
+from llmops_lab.store._dialect import dialect_for
+from llmops_lab.store.ledger import Ledger
+
+RATERS, ITEMS = st.sampled_from(["ann", "bob"]), st.sampled_from(["row-0", "row-1", "row-2"])
+VALUES = st.sampled_from([1, 2, 3])
+
+
+def chain(rows):
+    """The rows of one rater and item in the order in which each replaced the one before; fails where the chain forks or breaks."""
+    following = {row.supersedes: row for row in rows}
+    assert len(following) == len(rows), "two rows replace the same one"
+    ordered, at = [], 0
+    while at in following:
+        ordered.append(following[at])
+        at = following[at].seq
+    assert len(ordered) == len(rows), "a row replaces one that is not there"
+    return ordered
+
+
+class Story(RuleBasedStateMachine):
+    """What a rater may do in any order, against the plainest model of it: for each rater and item a list of what was said."""
+
+    make = place = None
+    count = 0
+
+    def __init__(self):
+        super().__init__()
+        Story.count += 1
+        self.queue = Story.make(3, repeats=1, name=f"q{Story.count}")
+        self.said, self.sent = {}, []
+        self.second = Ledger(dialect_for(Story.place))  # as another process holds it
+        self.other = Queue(self.second, self.queue.name)
+
+    def teardown(self):
+        self.second.close()
+
+    def through(self, other):
+        return self.other if other else self.queue
+
+    @rule(other=st.booleans(), rater=RATERS, item=ITEMS, value=VALUES, skip=st.booleans())
+    def rate(self, other, rater, item, value, skip):
+        ident = str(uuid.uuid4())
+        what = {"value": None, "skip": "unclear"} if skip else {"value": value}
+        row = self.through(other).submit(item=item, rater=rater, id=ident, **what)
+        held = self.said.setdefault((rater, item), [])
+        held.append((row, what["value"], "skip" if skip else "rating"))
+        self.sent.append((ident, rater, item, what, row))
+
+    @precondition(lambda self: self.sent)
+    @rule(other=st.booleans(), data=st.data())
+    def send_again(self, other, data):
+        ident, rater, item, what, row = data.draw(st.sampled_from(self.sent))
+        assert self.through(other).submit(item=item, rater=rater, id=ident, expects=0, **what) == row
+
+    @precondition(lambda self: self.sent)
+    @rule(other=st.booleans(), data=st.data(), rater=RATERS, item=ITEMS)
+    def send_as_another(self, other, data, rater, item):
+        ident, owner, place, what, _ = data.draw(st.sampled_from(self.sent))
+        if (owner, place) != (rater, item):
+            with pytest.raises(BadInput, match="another rating"):
+                self.through(other).submit(item=item, rater=rater, id=ident, **what)
+
+    @rule(other=st.booleans(), rater=RATERS, item=ITEMS, value=VALUES, expects=st.integers(0, 60))
+    def rate_if(self, other, rater, item, value, expects):
+        held = self.said.setdefault((rater, item), [])
+        row, _, kind = held[-1] if held else (0, None, "undo")
+        if expects == row or (expects == 0 and kind == "undo"):
+            made = self.through(other).submit(item=item, rater=rater, value=value, expects=expects)
+            held.append((made, value, "rating"))
+        else:
+            with pytest.raises(Conflict) as met:
+                self.through(other).submit(item=item, rater=rater, value=value, expects=expects)
+            assert (met.value.current or {"row": 0})["row"] == row
+
+    @rule(other=st.booleans(), rater=RATERS, item=ITEMS)
+    def take_back(self, other, rater, item):
+        held = self.said.setdefault((rater, item), [])
+        if held and held[-1][2] != "undo":
+            held.append((self.through(other).undo(item=item, rater=rater), None, "undo"))
+        else:
+            with pytest.raises(BadInput, match="nothing to take back"):
+                self.through(other).undo(item=item, rater=rater)
+
+    @rule(other=st.booleans(), rater=RATERS)
+    def look(self, other, rater):
+        task = self.through(other).next(rater)
+        if task is not None:
+            assert task["mine"] is None
+            assert task["item"] not in [item for (who, item), held in self.said.items() if who == rater and held and held[-1][2] != "undo"]
+
+    @invariant()
+    def all_that_was_said_is_there_once_and_in_order(self):
+        rows = reviews.history(self.queue._opened.ledger, self.queue._opened.queue)
+        assert len(rows) == sum(map(len, self.said.values()))
+        for (rater, item), held in self.said.items():
+            there = chain([row for row in rows if (row.rater, row.item) == (rater, item)])
+            assert [(row.seq, row.body["value"], row.kind) for row in there] == held
+            task = self.queue.task(rater, item)["mine"]
+            assert (task and (task["row"], task["value"])) == (held[-1][:2] if held and held[-1][2] != "undo" else None)
+
+
+def test_any_order_of_rating_sending_again_and_taking_back_keeps_every_word(make, place):
+    Story.make, Story.place, Story.count = staticmethod(make), place, 0
+    quiet = settings(max_examples=12, stateful_step_count=20, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    run_state_machine_as_test(Story, settings=quiet)
+    assert Story.count >= 12
+
+
+WORKER = """
+import json, random, sys, uuid
+from llmops_lab.api.queue import Queue
+from llmops_lab.errors import Conflict
+from llmops_lab.store._dialect import dialect_for
+from llmops_lab.store.ledger import Ledger
+place, name, rater, seed = sys.argv[1:]
+chance, queue = random.Random(seed), Queue(Ledger(dialect_for(place)), name)
+while (task := queue.next(rater)) is not None:
+    value, ident = chance.choice([1, 2, 3]), str(uuid.UUID(int=chance.getrandbits(128)))
+    for _ in range(chance.choice([1, 1, 2])):  # a click that is sent twice
+        try:
+            row = queue.submit(item=task["item"], rater=rater, value=value, id=ident, expects=0)
+            print(json.dumps([rater, task["item"], value, ident, row]), flush=True)
+        except Conflict as met:  # the same rater in another tab was quicker
+            assert met.current is not None
+            break
+"""
+
+
+def start(place, queue, rater, seed):
+    command = [sys.executable, "-c", WORKER, place, queue.name, rater, str(seed)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def test_many_processes_on_one_queue_lose_and_double_nothing(make, place):
+    queue = make(40, overlap=2)
+    # Ann has a notebook and the review page open at once; Cy's process is killed in the middle.
+    workers = [start(place, queue, rater, seed) for seed, rater in enumerate(["ann", "ann", "bob", "cy"])]
+    killed = workers[-1]
+    told = [json.loads(killed.stdout.readline()) for _ in range(3)]
+    killed.send_signal(signal.SIGKILL)
+    for worker in workers:
+        out, err = worker.communicate(timeout=120)
+        assert worker is killed or (worker.returncode, err) == (0, "")
+        told += [json.loads(line) for line in out.splitlines() if line.endswith("]")]
+    rows = reviews.history(queue._opened.ledger, queue._opened.queue)
+    stored = {row.id: (row.rater, row.item, row.body["value"], row.seq) for row in rows}
+    assert len(stored) == len(rows)
+    assert {ident: (rater, item, value, row) for rater, item, value, ident, row in told}.items() <= stored.items()
+    raters = {}
+    for row in rows:
+        raters.setdefault(row.item, []).append(row.rater)
+    assert all(len(names) == len(set(names)) <= 2 for names in raters.values())  # nobody twice, and never more than were wanted
+    left = {item for item, state in queue.items("ann") if state == "open"}
+    assert left == set()
+    held = {item for item, rater, _ in reviews.leases(queue._opened.ledger, queue._opened.queue) if rater == "cy"}
+    assert {item for item, names in raters.items() if len(names) < 2} <= held  # only what Cy still had in hand waits for its lease to end
+
+
+def test_an_item_in_hand_is_free_again_when_its_lease_has_run_out_and_a_late_rating_is_kept(make):
+    queue = make(1)
+    assert queue.next("ann")["item"] == "row-0"
+    assert queue.next("bob") is None and queue.items("bob") == [("row-0", "taken")]
+    queue._opened.ledger.write(("UPDATE leases SET until = ? WHERE rater = ?", [(1.0, "ann")]))
+    assert queue.next("bob")["item"] == "row-0"
+    queue.submit(item="row-0", rater="bob", value=1)
+    queue.submit(item="row-0", rater="ann", value=3)  # she had it open over lunch
+    assert sorted(queue.ratings().value) == [1, 3]
+
+
+def test_a_skipped_item_goes_to_somebody_else(make):
+    queue = make(1)
+    queue.submit(item=queue.next("ann")["item"], rater="ann", skip="not my language")
+    assert queue.next("ann") is None
+    assert queue.next("bob")["item"] == "row-0"
+    assert queue.records()[0]["skip"] == "not my language"
+
+
+def test_looking_again_keeps_the_same_item_for_the_same_rater(make):
+    queue = make(4, overlap=2)
+    first = [queue.next("ann")["item"] for _ in range(3)]
+    assert len(set(first)) == 1
+    assert [slot for item, rater, slot in reviews.leases(queue._opened.ledger, queue._opened.queue)] == [0]
+
+
+def test_ratings_of_two_processes_with_the_same_words_are_the_same_rows(make, place):
+    queue = make(8)
+    chance = random.Random(3)
+    told = [(f"row-{number}", chance.choice([1, 2, 3]), str(uuid.uuid4())) for number in range(8)]
+    other = Ledger(dialect_for(place))
+    try:
+        twin = Queue(other, queue.name)
+        for item, value, ident in told:
+            assert queue.submit(item=item, rater="ann", value=value, id=ident) == twin.submit(item=item, rater="ann", value=value, id=ident)
+    finally:
+        other.close()
+    assert queue.ratings().value.tolist() == [value for _, value, _ in told]
