@@ -2,22 +2,104 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from llmops_lab import settings as _settings
 from llmops_lab.api.ask import spec_of
+from llmops_lab.api.contest import Contest
+from llmops_lab.errors import BadInput
+from llmops_lab.flows.compare import side
 from llmops_lab.flows.judge import JudgeModel
+from llmops_lab.flows.judge_pairs import compare_pairs
+from llmops_lab.ratings.rubric import Rubric
 from llmops_lab.records import ModelSpec
 from llmops_lab.scorers._run import Scorer, bind
+from llmops_lab.scorers.pairwise import PairScorer
 
 
 def judge(
-    kind: str, *, model: str | ModelSpec | None = None, label: str | None = None, budget: float | None = None, **options: Any
+    kind: str,
+    *,
+    model: str | ModelSpec | None = None,
+    criteria: str | Rubric | None = None,
+    label: str | None = None,
+    budget: float | None = None,
+    **options: Any,
 ) -> Scorer:
     """A scorer that asks a model: ``lab.judge("rubric", model="openai:NAME@URL", criteria="The reply is polite.")``.
 
+    ``kind``: "rubric" (a criterion, with ``levels`` or ``bounds``), "pairwise" (which of two is better), "jury" (``judges=[...]``,
+    ``vote=``), "deepeval:METRIC" or "mlflow:SCORER" with that library's options. ``criteria`` is a text or a ``lab.Rubric``. ``model``
+    is any model, the settings' own where none is named; parameters go with it: ``lab.model("...", max_tokens=900)``. ``budget`` is a
+    cap in USD on what this judge spends.
+
     For ``lab.grid(scorers=[...])``, or called as ``judge(reply, target, row)``. Its calls are recorded in the ledger, and a verdict of
-    the same judge about the same text is never bought again. ``budget`` is a cap in USD on what this judge spends.
+    the same judge about the same text is never bought again. Raises UnknownName, MissingExtra or BadInput.
     """
+    if criteria is not None:
+        options |= {"criteria": criteria} if not isinstance(criteria, Rubric) else _of_rubric(kind, criteria, options)
+    if kind == "jury":
+        if model is not None or budget is not None:
+            raise BadInput("a jury has no model and no budget of its own: its judges have theirs.")
+        return bind(kind, label=label, **options)
     asked = JudgeModel(spec_of(model), _settings.load(), budget=budget)
-    return bind(kind, label=label, resources={"ask": asked}, **options)
+    made = bind(kind, label=label, resources={"ask": asked}, **options)
+    if not made.model:
+        raise BadInput(f"{kind} asks no model. Write it as lab.scorer({kind!r}, ...).")
+    return PairwiseJudge(**_fields(made)) if isinstance(made, PairScorer) else made
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PairwiseJudge(PairScorer):
+    """Says which of two replies is better. ``judge.prefer(a, b, row)`` asks about two texts, ``compare`` about two variants of a grid."""
+
+    def compare(
+        self, grid: Any, *, a: str, b: str, by: str = "prompt", model: str | None = None, prompt: str | None = None, alpha: float = 0.05
+    ) -> Contest:
+        """Judge two prompts (or models, ``by="model"``) of a grid against each other, row by row.
+
+        What is not fixed by ``model`` or ``prompt`` is paired with its like. Raises UnknownName, BadInput or DoesNotPair.
+        """
+        held = held_grid(grid)
+        records = held.records()
+        for column, value in (("model", model), ("prompt", prompt)):
+            if value is not None:
+                records = side(records, column, value)
+        sides = side(records, by, a), side(records, by, b)
+        return Contest(compare_pairs(self, *sides, rows_of(held), names=(a, b), alpha=alpha), (a, b))
+
+
+def rows_of(grid: Any) -> dict[str, dict[str, Any]]:
+    """Row id -> columns of a grid's rows, as far as the ledger has them."""
+    from llmops_lab.store.ledger import open_ledger
+    from llmops_lab.store.rows import rows_of as recorded
+
+    found = grid.dataset.get("digest")
+    return dict(recorded(open_ledger(_settings.load()), found)) if found else {}
+
+
+def held_grid(grid: Any) -> Any:
+    """The grid, or the one of that name, once it has ended. Raises BadInput or UnknownName."""
+    from llmops_lab.api.calls import load
+
+    held = grid if hasattr(grid, "judges") else load(grid)
+    if held.state in ("planned", "running"):
+        raise BadInput(f"the grid is still {held.state}: a verdict now would be on what happened to be ready. Wait for it (g.wait()).")
+    return held
+
+
+def _of_rubric(kind: str, rubric: Rubric, options: Mapping[str, Any]) -> dict[str, Any]:
+    given: dict[str, Any] = {"criteria": rubric.question, "guide": rubric.guide}
+    if kind == "rubric":
+        given |= {"levels": dict(rubric.levels) or None, "examples": [list(each) for each in rubric.examples]}
+    twice = sorted(given.keys() & options.keys())
+    if twice:
+        raise BadInput(f"{', '.join(twice)} stand in the rubric already; give them in one place.")
+    return given
+
+
+def _fields(scorer: PairScorer) -> dict[str, Any]:
+    return {each.name: getattr(scorer, each.name) for each in dataclasses.fields(scorer)}

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from llmops_lab.errors import BadInput
-from llmops_lab.records import Message, Outcome, Request, Score, digest
+from llmops_lab.records import Message, Outcome, Reply, Request, Score, digest
 from llmops_lab.scorers._text import expected_text, is_missing, well_formed
 
 INPUTS = ("input", "question", "query", "prompt")
@@ -59,9 +59,9 @@ class Unjudged(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """What a verdict may be: ``label -> value`` of the levels, or any number within ``bounds``."""
+    """What a verdict may be: ``label -> (level, its score)``, the label in lower case, or any number within ``bounds``."""
 
-    levels: Mapping[str, bool | float]
+    levels: Mapping[str, tuple[Any, bool | float]]
     bounds: tuple[float, float]
 
     @property
@@ -83,8 +83,8 @@ class Form:
             "additionalProperties": False,
         }
 
-    def read(self, verdict: Any) -> bool | float | None:
-        """The value of a verdict; None for one that is none of ours."""
+    def read(self, verdict: Any) -> tuple[Any, bool | float] | None:
+        """The level of a verdict and its score; None for one that is none of ours."""
         if self.levels:
             return self.levels.get(_label(verdict))
         if isinstance(verdict, str):
@@ -94,7 +94,7 @@ class Form:
                 return None
         if isinstance(verdict, bool) or not isinstance(verdict, int | float) or not self.bounds[0] <= verdict <= self.bounds[1]:
             return None
-        return float(verdict)
+        return verdict, float(verdict)
 
 
 def _label(verdict: Any) -> str:
@@ -127,10 +127,38 @@ def _request(nonce: str, system: str, parts: Parts, closing: str, schema: Mappin
 def asked(ask: Ask, row: Mapping[str, Any], *what: Any, usable: Callable[[str], bool], **how: Any) -> Call:
     """Ask what ``marked`` makes of these arguments. Raises Unjudged where the model gave no reply."""
     call = ask(marked(*what, **how), same=unmarked(*what, **how), row_id=row_id_of(row), usable=usable)
+    _reply(ask, call)
+    return call
+
+
+def question(ask: Ask, row: Mapping[str, Any], request: Request, fits: Callable[[str], Any]) -> tuple[Any, Call]:
+    """For a library that words its own questions: what ``fits`` makes of the reply, and the call.
+
+    ``fits`` raises ValueError for a reply that is none. Raises Unjudged, with the whole reply, where it is none or there is none.
+    """
+
+    def usable(text: str) -> bool:
+        try:
+            fits(text)
+        except ValueError:
+            return False
+        return True
+
+    call = ask(request, row_id=row_id_of(row), usable=usable)
+    reply = _reply(ask, call)
+    try:
+        return fits(reply.text), call
+    except ValueError as problem:
+        cut = " (cut by its token limit: raise max_tokens)" if reply.finish_reason == "length" else ""
+        reason = f"the judge's reply is not what was asked for: {problem}"[:500] + cut
+        raise Unjudged(Score(None, reason=reason, detail={**bill(ask, call), "raw": reply.text})) from None
+
+
+def _reply(ask: Ask, call: Call) -> Reply:
     if call.outcome.reply is None:
         error = f"the judge {ask.model} gave no reply: {call.outcome.error}: {call.outcome.message}"
         raise Unjudged(Score(None, error=error[:500], detail=bill(ask, call)))
-    return call
+    return call.outcome.reply
 
 
 def row_id_of(row: Mapping[str, Any]) -> str:
@@ -141,16 +169,14 @@ def row_id_of(row: Mapping[str, Any]) -> str:
 
 
 def verdict(ask: Ask, call: Call, form: Form, parts: Parts) -> tuple[Any, bool | float, str]:
-    """Verdict, its value and the reason out of a reply. Raises Unjudged, with the whole reply, where there is not exactly one verdict."""
-    assert call.outcome.reply is not None  # noqa: S101 - ``asked`` has raised
-    text = call.outcome.reply.text
+    """Level, score and reason out of a reply. Raises Unjudged, with the whole reply, where there is not exactly one verdict."""
+    reply = _reply(ask, call)
     try:
-        found = read(text, form, [each for _, each in parts])
+        return read(reply.text, form, [each for _, each in parts])
     except ValueError as problem:
-        cut = " (cut by its token limit: raise max_tokens)" if call.outcome.reply.finish_reason == "length" else ""
+        cut = " (cut by its token limit: raise max_tokens)" if reply.finish_reason == "length" else ""
         reason = f"the judge's reply holds no verdict: {problem}{cut}"
-        raise Unjudged(Score(None, reason=reason, detail={**bill(ask, call), "raw": text})) from None
-    return found
+        raise Unjudged(Score(None, reason=reason, detail={**bill(ask, call), "raw": reply.text})) from None
 
 
 def usable(form: Form, parts: Parts) -> Callable[[str], bool]:
@@ -167,7 +193,7 @@ def usable(form: Form, parts: Parts) -> Callable[[str], bool]:
 
 
 def read(text: str, form: Form, judged: Sequence[str]) -> tuple[Any, bool | float, str]:
-    """The one verdict of a judge's reply: as written, its value, and its reason. Raises ValueError where there is none, or more.
+    """The one verdict of a judge's reply: its level, score and reason. Raises ValueError where there is none, or more.
 
     A verdict that stands word for word in a judged text is a quotation of it and does not count.
     """
@@ -176,15 +202,15 @@ def read(text: str, form: Form, judged: Sequence[str]) -> tuple[Any, bool | floa
     own = [each for each in found if each not in quoted]
     if not own:
         raise ValueError("it only repeats what the judged text says" if found else "no JSON object with a verdict")
-    values = [form.read(each["verdict"]) for each in own]
-    if None in values:
-        wrong = own[values.index(None)]["verdict"]
-        raise ValueError(f"{wrong!r:.80} is not {form.words}")
+    values = []
+    for each in own:
+        value = form.read(each["verdict"])
+        if value is None:
+            raise ValueError(f"{each['verdict']!r:.80} is not {form.words}")
+        values.append(value)
     if len(set(map(repr, values))) > 1:
         raise ValueError(f"{len(own)} verdicts that differ")
-    value = values[-1]
-    assert value is not None  # noqa: S101 - None is not in values
-    return own[-1]["verdict"], value, str(own[-1].get("reason") or "")[:_LONGEST_REASON]
+    return *values[-1], str(own[-1].get("reason") or "")[:_LONGEST_REASON]
 
 
 def objects(text: str) -> list[dict[str, Any]]:

@@ -10,7 +10,8 @@ A plugin is one file with ``score(reply, target, *, OPTIONS)`` and ``higher_is_b
 ``summarise(scores)``        extra summary columns, each joined to the scorer's column name by ``_``
 ``UNSCORED_TOO = True``      ``summarise`` gets the scores without a value too
 ``completed(scorer, options, resources)``  the Scorer with what depends on its options (bounds, fingerprint)
-``adapt(what, *, options)``  for a library of metrics: makes a Scorer of ``FILE:what``, or of the library's own objects
+``adapt(what, *, options)``  for a library of metrics: makes a Scorer of ``FILE:what``, or of the library's own objects; it gets
+                            ``ask`` too, where it declares it and one is there
 
 ``score`` may declare the keywords ``row`` (the row's columns), ``embed`` (list of texts -> L2-normalised rows) and ``ask`` (a model
 that judges, see ``_judge.Ask``).
@@ -58,7 +59,7 @@ class Scorer:
     decides the score apart from reply and row; None: unknown (a Python function, a live object), its scores are never reused.
     ``bounds`` are the least and greatest possible score; None: there are none, or nobody knows them, so that nothing can stop early by
     it. ``plugin`` is the file that it comes from, empty for a function or another library's metric. ``at_once`` replies may be judged
-    side by side, each in a thread: more than 1 for a scorer that waits for a model.
+    side by side, each in a thread: more than 1 for a scorer that waits for a model, which is named in ``model``.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Scorer:
     bounds: tuple[float, float] | None = (0.0, 1.0)
     plugin: str = ""
     at_once: int = 1
+    model: str = ""
 
     def __call__(self, reply: Reply, target: Any, row: Mapping[str, Any]) -> Score:
         """Judge one reply. Never raises: a fault is a Score without a value whose ``error`` says what broke.
@@ -192,7 +194,8 @@ def _from_name(what: str, options: Mapping[str, Any], resources: Mapping[str, An
     if hasattr(module, "adapt"):
         if not inner:
             raise BadInput(f"the scorer {name} needs the name of a metric: {name}:NAME.")
-        adapted: Scorer = module.adapt(inner, options=options)
+        judge = {"ask": resources["ask"]} if "ask" in _keywords(module.adapt) and "ask" in resources else {}
+        adapted: Scorer = module.adapt(inner, options=options, **judge)
         return adapted
     if colon:
         raise BadInput(

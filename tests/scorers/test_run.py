@@ -17,7 +17,7 @@ from llmops_lab.records import Reply, Score, from_json, to_json
 from llmops_lab.scorers._run import Scorer, bind, describe, has_summary, summarise
 
 NAMES = (
-    "bleu chrf contains cost deepeval exact fuzzy json_fields json_schema label latency length mlflow perplexity python_code"
+    "bleu chrf contains cost deepeval exact fuzzy json_fields json_schema jury label latency length mlflow pairwise perplexity python_code"
     " readability refusal regex rouge rubric similarity sql"
 ).split()
 
@@ -258,7 +258,11 @@ def test_no_scorer_raises_and_each_score_can_be_stored(target, text):
 @functools.cache
 def _cheap() -> list[Scorer]:
     options = {"regex": {"pattern": r"\d+"}, "json_schema": {"schema": {"type": "object"}}}
-    return [bind(name, **options.get(name, {})) for name in NAMES if name not in ("deepeval", "mlflow", "rubric", "similarity")]
+    return [
+        bind(name, **options.get(name, {}))
+        for name in NAMES
+        if name not in ("deepeval", "jury", "mlflow", "pairwise", "rubric", "similarity")
+    ]
 
 
 def test_the_fingerprint_tells_scorers_apart():
