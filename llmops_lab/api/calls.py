@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 import inspect
 import math
 import numbers
@@ -214,7 +216,9 @@ def compare(
     if "decided" in (first.state, second.state):
         watched = max(1, len({(each["prompt"], each["model"]) for each in first.records()}) - 1)
     names = (a or "a", b or "b")
-    return Verdict.of(comparing.compare(left, right, judge=judge, names=names, alpha=alpha, margin=margin, watched=watched))
+    found = comparing.compare(left, right, judge=judge, names=names, alpha=alpha, margin=margin, watched=watched)
+    chosen: dict[str, Any] = {"a": a, "b": b, "by": by, "scorer": scorer, "model": model, "prompt": prompt, "alpha": alpha}
+    return Verdict.of(found, functools.partial(_rows_of, first, None if other is None else second, **chosen))
 
 
 def compare_all(grid: Any, *, baseline: str, scorer: str = "exact", by: str = "prompt", alpha: float = 0.05) -> list[Verdict]:
@@ -226,7 +230,13 @@ def compare_all(grid: Any, *, baseline: str, scorer: str = "exact", by: str = "p
 
     grid = _held(grid)
     options: dict[str, Any] = {"judge": _judge(grid, scorer), "baseline": baseline, "by": by, "alpha": alpha, "state": grid.state}
-    return [Verdict.of(each) for each in comparing.compare_all(grid.records(), **options)]
+    made = comparing.compare_all(grid.records(), **options)
+    chosen: dict[str, Any] = {"a": baseline, "by": by, "scorer": scorer, "alpha": alpha}
+    return [Verdict.of(each, functools.partial(_rows_of, grid, None, b=each.b, **chosen)) for each in made]
+
+
+def _rows_of(grid: Any, other: Any, verdict: Verdict, **chosen: Any) -> Any:
+    return importlib.import_module("llmops_lab.api.diff").diff(grid, other, **chosen).judged(verdict)  # by name: it calls this module
 
 
 def prompts_library() -> Any:

@@ -5,6 +5,9 @@ Hochberg's q-values over all groups tested say which to report: of those at or b
 expected to be chance. A group in which too few rows differ to ever be reported is counted and not tested: how many rows
 differ tells nothing about which side they favour, so leaving it out costs no honesty and saves power. For the same reason a group may be
 made from the replies only in a way that does not know which side is which (a word in *either* reply).
+
+Where b is better overall, it is so in most groups. So each group is also held against the rows outside of it, by shuffling the
+differences among all rows, with q-values of their own.
 """
 
 from __future__ import annotations
@@ -42,7 +45,7 @@ class Slice:
     """How b does against a in one group. ``also``: other groups of exactly these rows.
 
     ``up`` rows scored higher with b, ``down`` lower, ``level`` the same; ``delta`` = mean(b) - mean(a), ``rest`` the same in all other
-    rows. ``p_value`` and ``q_value`` are None where too few rows differ to be tested.
+    rows. ``p_value`` and ``q_value`` are None where too few rows differ to be tested. ``rest_q``: the q-value of "as in the rest".
     """
 
     group: Group
@@ -55,7 +58,9 @@ class Slice:
     rest: float
     p_value: float | None
     q_value: float | None
+    rest_q: float
     found: bool
+    unlike: bool
     binary: bool
     differences: Floats
 
@@ -76,8 +81,8 @@ def find_slices(
 ) -> list[list[Slice]]:
     """Test every group of every pair (a, b, groups): row means of shape (rows,) each, NaN = missing; q-values are over all of them.
 
-    One list a pair, those found first, then by p-value. Groups with fewer than ``LEAST`` paired rows, or with all of them, are
-    left out. Raises BadInput for a wrong fdr.
+    ``found`` and ``unlike`` (the rest) are at or below ``fdr``, each family for itself. One list a pair: found and unlike first, then
+    found, then by p-value. Groups of fewer than ``LEAST`` paired rows, or of all, are left out. Raises BadInput for a wrong fdr.
     """
     if isinstance(fdr, bool) or not isinstance(fdr, int | float) or not 0 < fdr <= 0.5:
         raise BadInput(f"fdr is the share of false finds to expect, a number above 0 and at most 0.5 (usually 0.1), not {fdr!r}.")
@@ -85,11 +90,16 @@ def find_slices(
     p_values = [table.p_values(seed) for table in tables]
     tested = [p_value for each in p_values for p_value in each if p_value is not None]
     q_values = iter(benjamini_hochberg(tested))
+    rest_q_values = iter(benjamini_hochberg([p_value for table in tables for p_value in table.against_rest(seed)]))
     found = []
     for table, each in zip(tables, p_values, strict=True):
-        slices = [table.slice(at, p, None if p is None else next(q_values), fdr) for at, p in enumerate(each)]
-        found.append(sorted(slices, key=lambda one: (not one.found, 1.0 if one.p_value is None else one.p_value, -one.n)))
+        slices = [table.slice(at, p, None if p is None else next(q_values), next(rest_q_values), fdr) for at, p in enumerate(each)]
+        found.append(sorted(slices, key=_rank))
     return found
+
+
+def _rank(one: Slice) -> tuple[bool, bool, float, int]:
+    return not (one.found and one.unlike), not one.found, 1.0 if one.p_value is None else one.p_value, -one.n
 
 
 class _Table:
@@ -128,8 +138,7 @@ class _Table:
         differing = self.differences != 0
         values = self.differences[differing].astype(np.float32)
         members = self.rows[:, differing].astype(np.float32)
-        work = max(1, members.size)
-        flips = int(min(9_999, max(1_999, _WORK / work)))
+        flips = _draws(members)
         observed = np.abs(members @ values)
         slack = 1e-5 * (members @ np.abs(values))  # sums of the same numbers in another order differ in the last bits
         hits, rng, chunk = np.zeros(len(members)), np.random.default_rng(seed), max(1, 4_000_000 // max(1, len(values)))
@@ -138,12 +147,30 @@ class _Table:
             hits += (np.abs((signs * values) @ members.T) >= observed - slack).sum(axis=0)
         return np.asarray((1 + hits) / (1 + flips), dtype=np.float64)
 
-    def slice(self, at: int, p_value: float | None, q_value: float | None, fdr: float) -> Slice:
+    def against_rest(self, seed: int) -> list[float]:
+        """One p-value a group: that its rows differ as the others do. The same shuffles of the differences serve all groups."""
+        if not self.groups:
+            return []
+        values = (self.differences - self.differences.mean()).astype(np.float32)
+        members = self.rows.astype(np.float32)
+        shuffles, observed = _draws(members), np.abs(members @ values)
+        slack = 1e-5 * float(np.abs(values).sum())
+        hits, rng, chunk = np.zeros(len(members)), np.random.default_rng(seed), max(1, 4_000_000 // len(values))
+        for start in range(0, shuffles, chunk):
+            shuffled = rng.permuted(np.tile(values, (min(chunk, shuffles - start), 1)), axis=1)
+            hits += (np.abs(shuffled @ members.T) >= observed - slack).sum(axis=0)
+        return [float(p) for p in (1 + hits) / (1 + shuffles)]
+
+    def slice(self, at: int, p_value: float | None, q_value: float | None, rest_q: float, fdr: float) -> Slice:
         """What is said of one group."""
         mask, (group, *also) = self.rows[at], self.groups[at]
         inside, n, up, down = self.differences[mask], int(mask.sum()), int(self.up[at]), int(self.down[at])
         return Slice(
             group=group, also=tuple(also), n=n, up=up, down=down, level=n - up - down, delta=float(inside.mean()),
-            rest=float(self.differences[~mask].mean()), p_value=p_value, q_value=q_value,
-            found=q_value is not None and q_value <= fdr, binary=self.binary, differences=inside,
+            rest=float(self.differences[~mask].mean()), p_value=p_value, q_value=q_value, rest_q=rest_q,
+            found=q_value is not None and q_value <= fdr, unlike=rest_q <= fdr, binary=self.binary, differences=inside,
         )  # fmt: skip
+
+
+def _draws(members: NDArray[np.float32]) -> int:
+    return int(min(9_999, max(1_999, _WORK / max(1, members.size))))

@@ -97,6 +97,28 @@ def test_groups_of_the_same_rows_are_one_test_and_what_cannot_be_found_is_none()
     assert found[1].p_value is None and found[1].q_value is None and found[1].n == 40
 
 
+def test_a_slice_that_is_as_the_rest_is_told_from_one_that_is_not():
+    rng = np.random.default_rng(6)
+    a, b = np.zeros(300), (rng.random(300) < 0.4).astype(float)  # better everywhere
+    half, bad = np.arange(300) % 2 == 0, np.arange(300) < 40
+    a[bad], b[bad] = 1.0, 0.0
+    (found,) = find_slices([(a, b, [Group("g", "half", half), Group("g", "bad", bad)])], binary=True)
+    assert [(each.group.name, each.found, each.unlike) for each in found] == [("bad", True, True), ("half", True, False)]
+    assert found[0].delta == -1.0 and found[0].rest == pytest.approx(0.4, abs=0.1)
+
+
+@pytest.mark.parametrize("binary", [True, False])
+def test_groups_that_are_as_the_rest_are_seldom_called_unlike(binary):
+    rng, level, trials = np.random.default_rng(8), 0.2, 150
+    wrong = 0
+    for trial in range(trials):
+        a = (rng.random(120) < 0.3).astype(float) if binary else rng.exponential(1.0, 120)
+        b = (rng.random(120) < 0.7).astype(float) if binary else rng.exponential(2.0, 120)
+        (slices,) = find_slices([(a, b, groups_of(rng, 120, 12))], binary=binary, fdr=level, seed=trial)
+        wrong += any(each.unlike for each in slices)  # none is: with no true find, this share is the false discovery rate
+    assert wrong / trials <= level + 2.6 * np.sqrt(level * (1 - level) / trials)
+
+
 def test_missing_scores_are_in_no_slice_and_no_rows_are_no_error():
     a, b = np.array([np.nan] * 20 + [0.0] * 40), np.array([1.0] * 60)
     ((one,),) = find_slices([(a, b, [Group("half", "first", np.arange(60) < 40)])], binary=True)
