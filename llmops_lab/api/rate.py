@@ -32,9 +32,9 @@ def rate(
     raters: int | Sequence[str] = 1,
     seed: int = 0,
     name: str | None = None,
-    gold: str | Mapping[str, Any] | None = None,
+    gold: str | Mapping[Any, Any] | None = None,
     repeats: int = 0,
-    suggestions: str | Mapping[str, Any] | None = None,
+    suggestions: str | Mapping[Any, Any] | None = None,
     limit: int | None = None,
     source: str | Sequence[str] | None = None,
     text: str | None = None,
@@ -45,9 +45,9 @@ def rate(
     ``grid_or_rows``: a grid (or its name), or rows that hold replies: a file, a DataFrame, a list of dicts, whose columns ``text``,
     ``a`` and ``b``, or ``variants`` name; ``prompt`` and ``source`` are shown beside. ``mode``: "single" asks for a level of the rubric,
     "pairwise" which of ``a`` and ``b`` is better, "ranking" for an order of the ``variants``. ``raters``: how many each item gets, or
-    the names of those who each rate all. ``seed`` draws who sees what in which order. ``gold`` (a column, or values by row id) are
-    items with a known answer, and ``repeats`` so many items are shown twice; raters are told of neither. ``limit``: a sample of so many
-    items. ``suggestions``: a column, or values by row id, shown to the rater; none unless asked for.
+    the names of those who each rate all. ``seed`` draws who sees what in which order. ``gold`` are items with a known answer: a column,
+    or values by row id, or by (row id, variant). ``repeats`` so many items are shown twice; raters are told of neither. ``limit``: a
+    sample of so many items. ``suggestions``: as ``gold``, and shown to the rater; none unless asked for.
 
     Raises BadInput, also where another queue has the name, and UnknownName.
     """

@@ -66,7 +66,7 @@ def from_grid(
                 sides[wanted[cell["prompt"], cell["model"]]].append(_side(wanted[cell["prompt"], cell["model"]], cell, messages))
         row = items.get(row_id, {})
         prompt, images = _asked(asked) or (_fields(row, columns), ())
-        found.append(Found(row_id, prompt, sides, shown(row, columns.sources), images, gold.get(row_id), hints.get(row_id)))
+        found.append(Found(row_id, prompt, sides, shown(row, columns.sources), images, gold.get(row_id, {}), hints.get(row_id, {})))
     return found
 
 

@@ -114,8 +114,9 @@ def _cells(opened: OpenQueue) -> dict[int, CellState]:
 def _trace(opened: OpenQueue, settings: Settings, item: Item, side: Side, cells: Mapping[int, CellState]) -> dict[str, Any]:
     record = opened.ledger.grid(opened.spec.grid) if opened.spec.grid else None
     asked = tuple(Message(each["role"], _content(each["content"])) for each in side.asked) or (Message("user", item.prompt),)
-    if record is not None and side.cell in cells:
-        return cell_trace(cells[side.cell], Request(asked), record, settings)
+    cell = cells.get(side.cell) if side.cell is not None else None
+    if record is not None and cell is not None:
+        return cell_trace(cell, Request(asked), record, settings)
     return {
         "id": f"{opened.queue}:{item.row_id}:{side.variant}:{side.replicate}",
         "name": f"{opened.name}/{side.variant}",

@@ -15,13 +15,13 @@ from llmops_lab.ratings.pictures import parted
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns of the rows hold what. ``gold`` and ``suggestions`` are a column's name, or values by row id; None: there are none."""
+    """Which columns of the rows hold what. ``gold`` and ``suggestions``: see ``known``; None: there are none."""
 
     replies: tuple[str, ...]
     prompt: str | None
     sources: tuple[str, ...]
-    gold: str | Mapping[str, Any] | None = None
-    suggestions: str | Mapping[str, Any] | None = None
+    gold: str | Mapping[Any, Any] | None = None
+    suggestions: str | Mapping[Any, Any] | None = None
     hidden: tuple[str, ...] = ()
     """What raters must not see of a row: the expected answer."""
 
@@ -63,7 +63,7 @@ def from_rows(table: Rows, columns: Columns) -> list[Found]:
         sides = {name: _sides(name, row.get(name), where) for name in columns.replies}
         prompt, images = parted(row.get(columns.prompt) if columns.prompt else "", where)
         ident = storable(table.ids[number])
-        found.append(Found(ident, prompt, sides, shown(row, columns.sources), images, gold.get(ident), hints.get(ident)))
+        found.append(Found(ident, prompt, sides, shown(row, columns.sources), images, gold.get(ident, {}), hints.get(ident, {})))
     return found
 
 
@@ -85,18 +85,25 @@ def source_columns(table: Rows, source: Any) -> tuple[str, ...]:
     return tuple(named)
 
 
-def known(table: Rows, given: str | Mapping[str, Any] | None, what: str) -> dict[str, Any]:
-    """Values by row id, from a column or a mapping. Raises UnknownName for a row or column that is not there."""
+def known(table: Rows, given: str | Mapping[Any, Any] | None, what: str) -> dict[str, dict[str, Any]]:
+    """Row id -> values ("" or the name of a side -> value), from a column, or a mapping by row id or by (row id, side).
+
+    Raises UnknownName for a row or column that is not there.
+    """
     if given is None:
         return {}
     if isinstance(given, str):
         table.require(given)
-        values = dict(zip(table.ids, (row.get(given) for row in table.items), strict=True))
+        values: Mapping[Any, Any] = dict(zip(table.ids, (row.get(given) for row in table.items), strict=True))
     elif isinstance(given, Mapping):
-        values = {str(name): value for name, value in given.items()}
-        for name in values:
-            if name not in table.ids:
-                raise UnknownName(f"row in {what}", name, table.ids[:50])
+        values = given
     else:
         raise BadInput(f"{what} is the name of a column, or values by row id, not {given!r:.60}.")
-    return {storable(name): value for name, value in values.items() if value is not None and value != ""}
+    found: dict[str, dict[str, Any]] = {}
+    for key, value in values.items():
+        row, side = (str(key[0]), str(key[1])) if isinstance(key, tuple) and len(key) == 2 else (str(key), "")
+        if row not in table.ids:
+            raise UnknownName(f"row in {what}", row, table.ids[:50])
+        if value is not None and value != "":
+            found.setdefault(storable(row), {})[side] = value
+    return found

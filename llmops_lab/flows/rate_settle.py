@@ -50,7 +50,7 @@ def agree(opened: OpenQueue, metric: str | None, level: str | None, alpha: float
     if opened.spec.mode == "single":
         order = list(opened.spec.rubric.levels)
         numeric = all(isinstance(each, int | float) and not isinstance(each, bool) for each in order)
-        order = sorted(order, key=float) if numeric else order  # type: ignore[arg-type]
+        order = sorted(order, key=float) if numeric else order
     ordered = opened.spec.mode == "ranking" or (order is not None and len(order) > 2)
     chosen = level or ("ordinal" if ordered and metric in (None, "krippendorff", "weighted") else "nominal")
     return agreement(table(opened), metric or "krippendorff", chosen, order=order if chosen == "ordinal" else None, alpha=alpha)  # type: ignore[arg-type]

@@ -99,15 +99,18 @@ class Spec:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One row with what its variants answered: variant -> sides (one a replicate)."""
+    """One row with what its variants answered: variant -> sides (one a replicate).
+
+    ``gold`` and ``suggestion`` are known and suggested values: variant -> value, or "" -> value where it is one for the row.
+    """
 
     row_id: str
     prompt: str
     sides: Mapping[str, Sequence[Side]]
     sources: tuple[tuple[str, str], ...] = ()
     images: tuple[str, ...] = ()
-    gold: Any = None
-    suggestion: Any = None
+    gold: Mapping[str, Any] = field(default_factory=dict)
+    suggestion: Mapping[str, Any] = field(default_factory=dict)
 
 
 def build(spec: Spec, found: Sequence[Found], *, limit: int | None, repeats: int) -> tuple[Spec, list[Item]]:
@@ -121,8 +124,9 @@ def build(spec: Spec, found: Sequence[Found], *, limit: int | None, repeats: int
     if limit is not None:
         kept = set(sample(spec.seed, [item.item for _, item in made], limit, "limit"))
         made = [(row, item) for row, item in made if item.item in kept]
-    gold = {item.item: _gold(spec, row, item) for row, item in made if row.gold is not None}
-    items = [item for _, item in made]
+    known = [(item, _known(spec, row.gold, item, "known")) for row, item in made]
+    gold = {item.item: value for item, value in known if value is not None}
+    items = [replace(item, suggestion=_known(spec, row.suggestion, item, "suggested")) for row, item in made]
     if repeats > len(items):
         raise BadInput(f"{repeats} items cannot be shown twice: there are {len(items)}.")
     again = {f"{name}#2": name for name in sample(spec.seed, [item.item for item in items], repeats, "repeats")}
@@ -133,9 +137,9 @@ def build(spec: Spec, found: Sequence[Found], *, limit: int | None, repeats: int
     return replace(spec, gold=gold, repeats=again, left_out=left_out, items=mark), items
 
 
-def _item(row: Found, name: str, sides: Sequence[Side], suggestion: Any) -> Item:
+def _item(row: Found, name: str, sides: Sequence[Side]) -> Item:
     lettered = tuple(replace(side, side=letter) for letter, side in zip(LETTERS, sides, strict=False))
-    return Item(name, row.row_id, row.prompt, lettered, row.sources, row.images, suggestion)
+    return Item(name, row.row_id, row.prompt, lettered, row.sources, row.images)
 
 
 def _singles(spec: Spec, row: Found) -> list[Item]:
@@ -143,7 +147,7 @@ def _singles(spec: Spec, row: Found) -> list[Item]:
     # Numbered by chance: the first of two must not always be the same prompt.
     drawn = sorted(sides, key=lambda side: draw("name", spec.seed, row.row_id, side.variant, side.replicate))
     names = {id(side): row.row_id if len(sides) == 1 else f"{row.row_id}~{number}" for number, side in enumerate(drawn, 1)}
-    return [_item(row, names[id(side)], [side], row.suggestion) for side in drawn]
+    return [_item(row, names[id(side)], [side]) for side in drawn]
 
 
 def _pairs(spec: Spec, row: Found) -> list[Item]:
@@ -151,20 +155,26 @@ def _pairs(spec: Spec, row: Found) -> list[Item]:
     pairs = [pair for a, b in names for pair in zip(row.sides.get(a, ()), row.sides.get(b, ()), strict=False)]
     drawn = sorted(pairs, key=lambda pair: draw("name", spec.seed, row.row_id, *(side.variant for side in pair), pair[0].replicate))
     many = len(pairs) > 1
-    return [_item(row, f"{row.row_id}~{number}" if many else row.row_id, pair, row.suggestion) for number, pair in enumerate(drawn, 1)]
+    return [_item(row, f"{row.row_id}~{number}" if many else row.row_id, pair) for number, pair in enumerate(drawn, 1)]
 
 
 def _rankings(spec: Spec, row: Found) -> list[Item]:
     columns = [row.sides.get(variant, ()) for variant in spec.variants]
     lines = list(zip(*columns, strict=False))
-    return [_item(row, f"{row.row_id}~{number}" if len(lines) > 1 else row.row_id, line, None) for number, line in enumerate(lines, 1)]
+    return [_item(row, f"{row.row_id}~{number}" if len(lines) > 1 else row.row_id, line) for number, line in enumerate(lines, 1)]
 
 
-def _gold(spec: Spec, row: Found, item: Item) -> Any:
+def _known(spec: Spec, values: Mapping[str, Any], item: Item, what: str) -> Any:
+    named = [values[side.variant] for side in item.sides if side.variant in values] if spec.mode == "single" else []
+    value = named[0] if named else values.get("")
+    if value is None:
+        return None
+    if not named and spec.mode == "single" and item.item != item.row_id:
+        raise BadInput(f"row {item.row_id} has several replies: say whose value is {what}, as in {{({item.row_id!r}, 'NAME'): {value!r}}}.")
     try:
-        return checked(spec.mode, spec.rubric, item.letters, row.gold)
+        return checked(spec.mode, spec.rubric, item.letters, value)
     except BadInput as error:
-        raise BadInput(f"the known value of row {row.row_id} does not fit: {error}") from error
+        raise BadInput(f"the {what} value of row {item.row_id} does not fit: {error}") from error
 
 
 def _differ(names: Sequence[str]) -> None:

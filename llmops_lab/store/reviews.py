@@ -249,7 +249,8 @@ def _head(execute: Execute, queue: str, item: str, rater: str) -> RatingRow | No
 
 
 def _row(found: Sequence[Any]) -> RatingRow:
-    return RatingRow(*found[:6], json.loads(found[6]), found[7], found[8])
+    seq, ident, item, rater, supersedes, kind, body, created, by = found
+    return RatingRow(seq, ident, item, rater, supersedes, kind, json.loads(body), created, by)
 
 
 def _same(found: Sequence[Any], wanted: tuple[str, str, str]) -> RatingRow:
