@@ -1,6 +1,6 @@
 /** Where two texts differ, word by word. */
 
-import { diffWordsWithSpace } from "diff";
+import { diffArrays } from "diff";
 
 export interface Part {
   text: string;
@@ -10,11 +10,13 @@ export interface Part {
 /** Texts that differ more than this are not compared: it would hold up the page and tell nothing. */
 const PATIENCE_MS = 400;
 
+const WORDS = /[\p{L}\p{N}_]+|\s+|[^\p{L}\p{N}_\s]/gu;
+
 /** Both texts in parts; null when they are too different. */
 export function marks(one: string, other: string): [Part[], Part[]] | null {
-  const changes = diffWordsWithSpace(one, other, { timeout: PATIENCE_MS });
+  const changes = diffArrays(one.match(WORDS) ?? [], other.match(WORDS) ?? [], { timeout: PATIENCE_MS });
   if (!changes) return null;
-  const left = changes.filter((change) => !change.added).map((change) => ({ text: change.value, differs: change.removed }));
-  const right = changes.filter((change) => !change.removed).map((change) => ({ text: change.value, differs: change.added }));
+  const left = changes.filter((change) => !change.added).map((change) => ({ text: change.value.join(""), differs: change.removed }));
+  const right = changes.filter((change) => !change.removed).map((change) => ({ text: change.value.join(""), differs: change.added }));
   return [left, right];
 }

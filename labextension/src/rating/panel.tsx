@@ -133,7 +133,7 @@ function Panel({ session, opened }: { session: Session; opened: Opened }) {
         </p>
       )}
       {task ? (
-        <article class="lr-item">
+        <article class="lr-item" data-item={task.item}>
           <div class="lr-row lr-between">
             <h3 ref={heading} tabIndex={-1}>
               Item {task.position} of {task.total} <State session={session} opened={opened} task={task} />

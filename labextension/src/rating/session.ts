@@ -110,6 +110,8 @@ export class Session {
       this.show(data.task);
       this.trouble.value = null;
       this.recount();
+      // An answer that an earlier page could not save: when it is, the next item is shown, as it would have been there.
+      for (const entry of this.entries.value) if (entry.item === data.task?.item) this.ours.add(entry.id);
       void this.flush();
     } catch (error) {
       this.trouble.value = said(error);
