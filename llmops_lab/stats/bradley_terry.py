@@ -57,7 +57,7 @@ class BradleyTerry:
     drawn: Mapping[str, Floats] = field(default_factory=dict, repr=False, compare=False)
 
     def difference(self, a: str, b: str) -> Interval:
-        """How much stronger b is than a, on the scale of log odds, with its interval, none where there is a ``reason``. Raises UnknownName."""
+        """How much stronger b is than a, in log odds, with its interval, none where there is a ``reason``. Raises UnknownName."""
         value = {each.name: each.value for each in self.strengths}
         for name in (a, b):
             if name not in value:
