@@ -1,0 +1,4 @@
+import { widget } from "../kit/widget";
+import { GridView } from "./view";
+
+export default widget(GridView);
