@@ -6,16 +6,19 @@ import html
 import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmops_lab.api.display import literal, table
-from llmops_lab.api.judge import held_grid, rows_of
+from llmops_lab.api.judge import check_ended, rows_of
 from llmops_lab.errors import BadInput, UnknownName
 from llmops_lab.escapes import inert
-from llmops_lab.flows.judge_bias import CHECKS, Check, Item, check_bias
 from llmops_lab.grids.rows import read_rows
 from llmops_lab.scorers._run import Scorer
 
+if TYPE_CHECKING:
+    from llmops_lab.flows.judge_bias import Check, Item
+
+CHECKS = ("position", "length", "format", "injection", "self_preference")
 _TEXT = ("reply", "text", "response", "output")
 _STATES = {True: "biased", False: "held", None: "not known"}
 
@@ -58,6 +61,8 @@ def judge_bias(
         chosen = set(random.Random(seed).sample(range(len(items)), limit))  # noqa: S311 - a sample, not a secret
         items = [item for place, item in enumerate(items) if place in chosen]
     wanted = [checks] if isinstance(checks, str) else list(checks)
+    from llmops_lab.flows.judge_bias import check_bias  # brings numpy
+
     return Bias(judge.name, check_bias(judge, items, wanted, own=named, margin=margin, alpha=alpha))
 
 
@@ -164,8 +169,11 @@ def _signed(value: float) -> str:
 
 
 def _items(given: Any, text: str | None, expected: str | None, prompt: str | None, reference: str | None) -> list[Item]:
-    if hasattr(given, "judges") or (isinstance(given, str) and "." not in given):
-        return _of_grid(held_grid(given), expected, prompt, reference)
+    from llmops_lab.flows.judge_bias import Item
+
+    if hasattr(given, "judges"):
+        check_ended(given)
+        return _of_grid(given, expected, prompt, reference)
     table_ = read_rows(given)
     column = text or next((each for each in _TEXT if each in table_.columns), None)
     if column is None:
@@ -199,6 +207,8 @@ def _of_grid(grid: Any, expected: str | None, prompt: str | None, reference: str
 def _item(
     row_id: str, cells: Sequence[Mapping[str, Any]], by: str, row: Mapping[str, Any], expected: str | None, reference: str | None
 ) -> Item:
+    from llmops_lab.flows.judge_bias import Item
+
     variants = {cell[by]: cell["text"] for cell in cells}
     known = {cell[by]: float(cell[reference]) for cell in cells if cell[reference] is not None} if reference else {}
     return Item(row_id, cells[0]["text"], row, row.get(expected) if expected else None, variants, known)

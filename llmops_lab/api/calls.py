@@ -33,8 +33,11 @@ def models() -> list[dict[str, str]]:
 
 def scorer(what: Any, *, label: str | None = None, **options: Any) -> Any:
     """Fix a scorer's options: ``lab.scorer("regex", pattern="^[0-9]+$")``. Raises UnknownName or BadInput."""
+    from llmops_lab.api.judge import asks_a_model, judge
     from llmops_lab.scorers._run import bind
 
+    if isinstance(what, str) and asks_a_model(what):
+        return judge(what, label=label, **options)
     return bind(what, label=label, resources=_Resources(), **options)
 
 

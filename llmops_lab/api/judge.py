@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from llmops_lab import plugins
 from llmops_lab import settings as _settings
-from llmops_lab.api.ask import spec_of
-from llmops_lab.api.contest import Contest
 from llmops_lab.errors import BadInput
-from llmops_lab.flows.compare import side
 from llmops_lab.flows.judge import JudgeModel
-from llmops_lab.flows.judge_pairs import compare_pairs
 from llmops_lab.ratings.rubric import Rubric
 from llmops_lab.records import ModelSpec
 from llmops_lab.scorers._run import Scorer, bind
 from llmops_lab.scorers.pairwise import PairScorer
+
+if TYPE_CHECKING:
+    from llmops_lab.api.contest import Contest
 
 
 def judge(
@@ -33,8 +34,7 @@ def judge(
 
     ``kind``: "rubric" (a criterion, with ``levels`` or ``bounds``), "pairwise" (which of two is better), "jury" (``judges=[...]``,
     ``vote=``), "deepeval:METRIC" or "mlflow:SCORER" with that library's options. ``criteria`` is a text or a ``lab.Rubric``. ``model``
-    is any model, the settings' own where none is named; parameters go with it: ``lab.model("...", max_tokens=900)``. ``budget`` is a
-    cap in USD on what this judge spends.
+    is any model, and parameters go with it: ``lab.model("...", max_tokens=900)``. ``budget`` is a cap in USD on what this judge spends.
 
     For ``lab.grid(scorers=[...])``, or called as ``judge(reply, target, row)``. Its calls are recorded in the ledger, and a verdict of
     the same judge about the same text is never bought again. Raises UnknownName, MissingExtra or BadInput.
@@ -45,7 +45,9 @@ def judge(
         if model is not None or budget is not None:
             raise BadInput("a jury has no model and no budget of its own: its judges have theirs.")
         return bind(kind, label=label, **options)
-    asked = JudgeModel(spec_of(model), _settings.load(), budget=budget)
+    if model is None:
+        raise BadInput(f"say which model judges: lab.judge({kind!r}, model='...').")
+    asked = JudgeModel(model if isinstance(model, ModelSpec) else ModelSpec(model), _settings.load(), budget=budget)
     made = bind(kind, label=label, resources={"ask": asked}, **options)
     if not made.model:
         raise BadInput(f"{kind} asks no model. Write it as lab.scorer({kind!r}, ...).")
@@ -63,13 +65,23 @@ class PairwiseJudge(PairScorer):
 
         What is not fixed by ``model`` or ``prompt`` is paired with its like. Raises UnknownName, BadInput or DoesNotPair.
         """
-        held = held_grid(grid)
-        records = held.records()
+        from llmops_lab.api.contest import Contest
+        from llmops_lab.flows.compare import side
+        from llmops_lab.flows.judge_pairs import compare_pairs
+
+        check_ended(grid)
+        records = grid.records()
         for column, value in (("model", model), ("prompt", prompt)):
             if value is not None:
                 records = side(records, column, value)
         sides = side(records, by, a), side(records, by, b)
-        return Contest(compare_pairs(self, *sides, rows_of(held), names=(a, b), alpha=alpha), (a, b))
+        return Contest(compare_pairs(self, *sides, rows_of(grid), names=(a, b), alpha=alpha), (a, b))
+
+
+def asks_a_model(kind: str) -> bool:
+    """Whether a scorer of ours needs a model that judges. Raises UnknownName."""
+    score = getattr(plugins.find("scorers", kind.partition(":")[0]), "score", None)
+    return score is not None and "ask" in inspect.signature(score).parameters
 
 
 def rows_of(grid: Any) -> dict[str, dict[str, Any]]:
@@ -81,14 +93,12 @@ def rows_of(grid: Any) -> dict[str, dict[str, Any]]:
     return dict(recorded(open_ledger(_settings.load()), found)) if found else {}
 
 
-def held_grid(grid: Any) -> Any:
-    """The grid, or the one of that name, once it has ended. Raises BadInput or UnknownName."""
-    from llmops_lab.api.calls import load
-
-    held = grid if hasattr(grid, "judges") else load(grid)
-    if held.state in ("planned", "running"):
-        raise BadInput(f"the grid is still {held.state}: a verdict now would be on what happened to be ready. Wait for it (g.wait()).")
-    return held
+def check_ended(grid: Any) -> None:
+    """Raise BadInput for what is no grid, or one that goes on."""
+    if not hasattr(grid, "judges"):
+        raise BadInput(f"give the grid itself, as lab.grid(...) or lab.load('NAME') returns it, not {grid!r:.80}.")
+    if grid.state in ("planned", "running"):
+        raise BadInput(f"the grid is still {grid.state}: a verdict now would be on what happened to be ready. Wait for it (g.wait()).")
 
 
 def _of_rubric(kind: str, rubric: Rubric, options: Mapping[str, Any]) -> dict[str, Any]:

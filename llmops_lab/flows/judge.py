@@ -11,18 +11,18 @@ import os
 import threading
 import uuid
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from llmops_lab.errors import ProviderFault
-from llmops_lab.grids.loop import background_loop, submit
+from llmops_lab.errors import BadInput, Cancelled, ProviderFault
+from llmops_lab.grids.loop import submit, waited
 from llmops_lab.grids.run import GRACE, redacted
 from llmops_lab.models._ask import Asker, Budget, Pool, limits_of, open_model
 from llmops_lab.models._provider import Provider, in_flight
 from llmops_lab.models._warm import leave, warm
-from llmops_lab.records import ModelSpec, Outcome, Request, canonical, digest
+from llmops_lab.records import ModelSpec, Outcome, Request, canonical, digest, output_limit
 from llmops_lab.redact import Redactor
 from llmops_lab.scorers._judge import Call
 from llmops_lab.settings import Settings
@@ -43,7 +43,11 @@ class JudgeModel:
         provider = open_model(spec.spec, settings)
         self.identity = self._redact(canonical([provider.identity, spec.params]))
         self.model = self._redact(spec.name)
-        self.price = provider.price
+        if budget is not None and (provider.price is None or not output_limit({"max_tokens": 1, **spec.params})):
+            raise BadInput(
+                f"a budget needs a price of {spec.spec} that is known and a limit on its replies. Set [tool.llmops_lab.prices."
+                f"{spec.spec!r}] input = ..., output = ... (USD per million tokens) and max_tokens, or leave the budget out."
+            )
         places = max(settings.concurrency, in_flight(provider))
         self._pool = Pool(places, limits_of(spec.spec, provider.pool, settings))
         self.at_once = min(_MOST_AT_ONCE, self._pool.most)
@@ -54,7 +58,7 @@ class JudgeModel:
 
     def __call__(self, request: Request, *, same: Any = None, row_id: str = "", usable: Callable[[str], bool] | None = None) -> Call:
         """The outcome of one question, from the ledger where a usable reply to the ``same`` is recorded. Raises StoreError."""
-        request = Request(request.messages, {**request.params, **self._spec.params}, request.schema, request.tools)
+        request = Request(request.messages, _given({**request.params, **self._spec.params}), request.schema, request.tools)
         key = self._redact(canonical([self.identity, request if same is None else same]))
         key = digest(["judge", key])
         ledger = open_ledger(self._settings)
@@ -77,7 +81,7 @@ class JudgeModel:
         with book.writing(key, self.model, row_id):
             ledger.settle_doubts(book.grid, [key])
             ledger.write(ledger.claims(book.grid, [key]))
-            outcome = self._sent(ledger, book.grid, request, key)
+            outcome = self._sent(ledger, book.grid, request, key, row_id)
             if outcome.status == "skipped":
                 ledger.write(ledger.claims(book.grid, [key], "release"))
                 return outcome
@@ -85,21 +89,42 @@ class JudgeModel:
             ledger.write(ledger.reply(book.grid, key, row_id, outcome))
         return outcome
 
-    def _sent(self, ledger: Ledger, grid: str, request: Request, key: str) -> Outcome:
-        def retried(fault: ProviderFault) -> None:
-            if fault.in_doubt:
-                ledger.put([ledger.doubts(grid, [key], "retried", fault.kind)], _nothing)
-
-        future = submit(self._line.ask(request, retried))
+    def _sent(self, ledger: Ledger, grid: str, request: Request, key: str, row_id: str) -> Outcome:
+        way = _Way(lambda fault: ledger.put([ledger.doubts(grid, [key], "retried", fault.kind)], _nothing))
+        future = submit(self._line.ask(request, way))
         try:
-            return future.result()
-        except KeyboardInterrupt:
-            late = _late(future)
-            if late is None:
+            return waited(future)
+        except (KeyboardInterrupt, Cancelled):
+            way.closed = True
+            late = _late(future) if way.out else None
+            if late is not None:
+                ledger.write(ledger.reply(grid, key, row_id, redacted(late, self._redact.tree)))
+            elif way.out:
                 ledger.write(ledger.doubts(grid, [key], "lost", "cancelled while in flight"))
             else:
-                ledger.write(ledger.reply(grid, key, "", redacted(late, self._redact.tree)))
+                ledger.write(ledger.claims(grid, [key], "release"))
+            future.cancel()
             raise
+
+
+class _Way:
+    """Of one call: whether a try is on its way, and whether a further one may go out."""
+
+    def __init__(self, doubted: Callable[[ProviderFault], None]) -> None:
+        self.out = self.closed = False
+        self._doubted = doubted
+
+    def sent(self) -> None:
+        """A try goes out; after a cancel none does."""
+        if self.closed:
+            raise asyncio.CancelledError
+        self.out = True
+
+    def retried(self, fault: ProviderFault) -> None:
+        """A try went wrong and another one follows."""
+        self.out = False
+        if fault.in_doubt:
+            self._doubted(fault)
 
 
 class _Line:
@@ -111,20 +136,21 @@ class _Line:
         self._asker = Asker(self._provider, pool, timeout=settings.timeout, retries=settings.retries, budget=budget, stream=False)
         self._plain = False  # its server has refused a schema
 
-    async def ask(self, request: Request, on_retry: Callable[[ProviderFault], None]) -> Outcome:
+    async def ask(self, request: Request, way: _Way) -> Outcome:
         """One question. A server that refuses a schema is asked without one, now and from then on."""
         self._users += 1
         if self._timer is not None:
             self._timer.cancel()
+        tell: dict[str, Any] = {"on_send": way.sent, "on_retry": way.retried}
         try:
             if request.schema is not None and not self._plain:
-                outcome = await self._asker.ask(request, on_retry=on_retry)
+                outcome = await self._asker.ask(request, **tell)
                 if outcome.error != "bad_request":
                     return outcome
-                again = await self._asker.ask(_plain(request), on_retry=on_retry)
+                again = await self._asker.ask(_plain(request), **tell)
                 self._plain = again.status == "ok"
                 return again if self._plain else outcome
-            return await self._asker.ask(_plain(request), on_retry=on_retry)
+            return await self._asker.ask(_plain(request), **tell)
         finally:
             self._users -= 1
             if not self._users:
@@ -133,6 +159,10 @@ class _Line:
     def _close(self) -> None:
         if not self._users:
             self._closing = asyncio.ensure_future(leave(self._provider))
+
+
+def _given(params: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in params.items() if value is not None}
 
 
 def _plain(request: Request) -> Request:
@@ -186,7 +216,6 @@ def _late(future: Future[Outcome]) -> Outcome | None:
     # After an interrupt: what was paid for is kept if it comes home soon.
     with suppress(Exception):
         return future.result(GRACE)
-    background_loop().call_soon_threadsafe(future.cancel)
     return None
 
 

@@ -26,7 +26,6 @@ from llmops_lab.scorers._run import Scorer
 from llmops_lab.scorers.pairwise import PairScorer
 from llmops_lab.stats import verdict as verdicts
 
-CHECKS = ("position", "length", "format", "injection", "self_preference")
 _SIDES = {"a": -1.0, "tie": 0.0, "b": 1.0}
 _FILLER = (
     "To put the same at somewhat greater length: what is said above is what is meant here, it is meant as it is said, and nothing that "

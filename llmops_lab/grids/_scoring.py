@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from llmops_lab.errors import LabError
 from llmops_lab.grids.decide import StopRule
+from llmops_lab.grids.loop import while_wanted
 from llmops_lab.grids.plan import Plan
 from llmops_lab.grids.vote import Finished, Heard, Votes
 from llmops_lab.records import Reply, Score, digest
@@ -158,7 +159,8 @@ class Scoring:
         if judge.at_once > 1 and self._run.state == "cancelled":
             return Score(None, reason="the grid was cancelled before this was judged; resume() has it judged")
         try:
-            score = judge(heard.reply, target, row)
+            with while_wanted(lambda: self._run.state != "cancelled"):
+                score = judge(heard.reply, target, row)
         except BaseException as error:  # an interrupt that a scorer makes up must not end the thread that scores
             score = Score(None, error=f"{type(error).__name__}: {error}")
         if heard.share is not None:

@@ -6,12 +6,17 @@ import asyncio
 import os
 import sys
 import threading
-from collections.abc import Coroutine, Iterator
-from concurrent.futures import Future
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
+from llmops_lab.errors import Cancelled
+
 T = TypeVar("T")
+_LOOK_S = 0.2  # between two looks whether it is still wanted
+_wanted: ContextVar[Callable[[], bool]] = ContextVar("wanted", default=lambda: True)
 _lock = threading.Lock()
 _running: tuple[int, asyncio.AbstractEventLoop] | None = None
 
@@ -46,6 +51,25 @@ def quick_handover() -> Iterator[None]:
 def submit(work: Coroutine[Any, Any, T]) -> Future[T]:
     """Run a coroutine on the background loop; the future may be waited for from any other thread."""
     return asyncio.run_coroutine_threadsafe(work, background_loop())
+
+
+@contextmanager
+def while_wanted(wanted: Callable[[], bool]) -> Iterator[None]:
+    """Inside it, and in threads that run a copy of this context, ``waited`` ends when something is no longer wanted."""
+    token = _wanted.set(wanted)
+    try:
+        yield
+    finally:
+        _wanted.reset(token)
+
+
+def waited(future: Future[T]) -> T:
+    """The result of ``submit``. Raises Cancelled when what it is for was cancelled meanwhile; the work itself goes on."""
+    wanted = _wanted.get()
+    while not wait([future], _LOOK_S).done:
+        if not wanted():
+            raise Cancelled("cancelled before there was an answer.")
+    return future.result()
 
 
 def background_loop() -> asyncio.AbstractEventLoop:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import copy
 import inspect
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -108,7 +109,9 @@ def _made(metrics: Any, name: str, options: Mapping[str, Any], ask: Ask | None) 
         raise UnknownName("DeepEval metric", name, classes, hint="Metrics of whole conversations cannot score a cell.")
     given = dict(options) if ask is None else {**_typed(options), "model": _judge_class()(ask, {})}
     try:
-        metric = classes[name](**given)
+        with warnings.catch_warnings():  # of some metrics it says that more is better by now, as it is for all that are scored here
+            warnings.filterwarnings("ignore", ".*now scores in the same direction", DeprecationWarning)
+            metric = classes[name](**given)
     except Exception as error:
         raise BadInput(f"the scorer deepeval:{name} cannot be made: {error}") from error
     judge = getattr(metric, "evaluation_model", None) if ask is None else ask.identity

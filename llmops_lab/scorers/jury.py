@@ -12,6 +12,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Any, Literal
 
 from llmops_lab.errors import BadInput
@@ -28,7 +29,8 @@ def score(
 ) -> Score:
     """The members' verdict; their votes, reasons and bills are in the detail."""
     with ThreadPoolExecutor(len(judges), thread_name_prefix="llmops_lab-jury") as threads:
-        given = dict(zip([judge.name for judge in judges], threads.map(lambda judge: judge(reply, target, row), judges), strict=True))
+        asked = [threads.submit(copy_context().run, judge, reply, target, row) for judge in judges]  # a cancel reaches them too
+    given = {judge.name: each.result() for judge, each in zip(judges, asked, strict=True)}
     votes = {name: each.value for name, each in given.items() if each.value is not None}
     silent = [name for name in given if name not in votes]
     calls = [call for each in given.values() for call in each.detail.get("calls", ())]

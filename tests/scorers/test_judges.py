@@ -14,6 +14,7 @@ import llmops_lab as lab
 from llmops_lab.errors import BadInput
 from llmops_lab.records import Reply
 from llmops_lab.scorers._judge import Form, objects, read
+from llmops_lab.scorers._run import bind
 from tests.servers import ModelServer, refuses, replies
 
 YES_NO = Form({"no": (False, False), "yes": (True, True)}, (0.0, 1.0))
@@ -261,8 +262,10 @@ class TestWhatIsAsked:
             lab.judge("rubric", model=Model("").spec, **options)
 
     def test_a_judge_without_a_model_says_how_to_get_one(self):
-        with pytest.raises(BadInput, match=r"needs ask: the model that judges, as in lab.judge\('rubric', model='...'\)"):
+        with pytest.raises(BadInput, match=r"say which model judges: lab.judge\('rubric', model='...'\)"):
             lab.scorer("rubric", criteria="x")
+        with pytest.raises(BadInput, match=r"needs ask: the model that judges, as in lab.judge\('rubric', model='...'\)"):
+            bind("rubric", criteria="x")
 
 
 class TestPairs:
