@@ -105,27 +105,26 @@ test("after a second the view may say that it waits, until the last slow answer"
 });
 
 test.each(["comm:close", "comm_live_update"])("a kernel that ends (%s) fails what is out, and what is asked later", async (event) => {
-  const host = commHost(kernel, () => false);
+  const host = commHost(kernel);
   const out = host.call("submit").catch((error) => error);
   kernel.tell(event);
-  vi.runAllTimers();
   expect(await out).toBeInstanceOf(Unreachable);
   await expect(host.call("submit")).rejects.toBeInstanceOf(Unreachable);
   expect(kernel.sent).toHaveLength(1);
 });
 
-test("a comm that lives again is used again", async () => {
-  let live = false;
-  const host = commHost(kernel, () => live);
-  kernel.tell("comm_live_update");
-  vi.runAllTimers();
-  await expect(host.call("page")).rejects.toBeInstanceOf(Unreachable);
-  live = true;
-  kernel.tell("comm_live_update");
-  vi.runAllTimers();
-  const asked = host.call("page");
-  kernel.answer({ ok: true, data: 1 });
-  expect((await asked).data).toBe(1);
+test("a kernel that JupyterLab starts anew after a crash has ended for its views", async () => {
+  const slots = new Set<(kernel: unknown, status: string) => void>();
+  const statusChanged = { connect: (slot: never) => slots.add(slot), disconnect: (slot: never) => slots.delete(slot) };
+  const host = commHost(Object.assign(kernel, { widget_manager: { kernel: { statusChanged } } }));
+  for (const slot of slots) slot(null, "busy");
+  expect(host.ended.value).toBe(false);
+  const out = host.call("submit").catch((error) => error);
+  for (const slot of slots) slot(null, "autorestarting");
+  expect(await out).toBeInstanceOf(Unreachable);
+  expect(host.ended.value).toBe(true);
+  host.close();
+  expect(slots.size).toBe(0);
 });
 
 test("a message that cannot be sent fails at once", async () => {

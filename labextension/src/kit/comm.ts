@@ -7,6 +7,12 @@ export interface Model {
   send(content: unknown): void;
   on(event: string, callback: (...given: any[]) => void): void;
   off(event: string, callback: (...given: any[]) => void): void;
+  widget_manager?: unknown;
+}
+
+type StatusSlot = (kernel: unknown, status: string) => void;
+interface Kernel {
+  statusChanged: { connect(slot: StatusSlot): void; disconnect(slot: StatusSlot): void };
 }
 
 interface Reply {
@@ -35,8 +41,7 @@ export interface CommHost extends Host {
   close(): void;
 }
 
-/** `live` tells whether the kernel's end of the comm is there; it is asked when the widget manager says that this may have changed. */
-export function commHost(model: Model, live: () => boolean = () => true): CommHost {
+export function commHost(model: Model): CommHost {
   const waiting = new Waiting();
   const calls = new Map<number, Call>();
   const listeners = new Set<(event: any) => void>();
@@ -56,16 +61,15 @@ export function commHost(model: Model, live: () => boolean = () => true): CommHo
     ended.value = true;
     for (const call of [...calls.values()]) call.fail(new Unreachable(ENDED));
   };
-  const changed = () => {
-    // After the widget manager's other listeners, which `live` looks at.
-    setTimeout(() => {
-      if (!live()) end();
-      else ended.value = false;
-    });
+  // Whatever way a kernel ends, its comms never live again. JupyterLab's own object tells more of those ways than the model's events do.
+  const kernel = (model.widget_manager as { kernel?: Kernel } | undefined)?.kernel;
+  const status: StatusSlot = (_, now) => {
+    if (["restarting", "autorestarting", "terminating", "dead"].includes(now)) end();
   };
+  kernel?.statusChanged?.connect(status);
   model.on("msg:custom", received);
   model.on("comm:close", end);
-  model.on("comm_live_update", changed);
+  model.on("comm_live_update", end);
 
   function call<T>(method: string, params: object = {}, options: { timeout?: number } = {}): Promise<Answer<T>> {
     if (ended.value) return Promise.reject(new Unreachable(ENDED));
@@ -111,9 +115,10 @@ export function commHost(model: Model, live: () => boolean = () => true): CommHo
     threaded: () => threaded,
     ended,
     close() {
+      kernel?.statusChanged?.disconnect(status);
       model.off("msg:custom", received);
       model.off("comm:close", end);
-      model.off("comm_live_update", changed);
+      model.off("comm_live_update", end);
       for (const open of [...calls.values()]) open.fail(new Unreachable("this view was closed."));
     },
   };

@@ -11,7 +11,7 @@ export type View = ComponentType<{ host: Host }>;
 export function widget(View: View) {
   return {
     render({ model, el }: { model: Model; el: HTMLElement }) {
-      const host = commHost(model, () => !el.classList.contains("jupyter-widgets-disconnected"));
+      const host = commHost(model);
       const leave = mount(el, View, host);
       return () => {
         leave();
