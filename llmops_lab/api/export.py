@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from llmops_lab.flows.export_page import export_page
 
 if TYPE_CHECKING:
+    from llmops_lab.api.views.diff import DiffView
+    from llmops_lab.api.views.grid import GridView
     from llmops_lab.flows.rate_item import OpenQueue
 
 ENDINGS = (".html", ".htm")
@@ -17,6 +19,21 @@ ENDINGS = (".html", ".htm")
 def is_page(path: str | Path) -> bool:
     """Whether the file's ending asks for a page."""
     return Path(path).suffix.lower() in ENDINGS
+
+
+def export_grid(view: GridView, path: str | Path) -> Path:
+    """Write a grid as a page that sorts and filters by itself. Raises BadInput, also for one that is too large for a page."""
+    from llmops_lab.api.views._grid_recorded import recorded
+
+    answers, buffers = recorded(view)
+    return export_page(path, view="grid", title=answers["open"]["data"]["name"], answers=answers, buffers=buffers, twin=view.page()[1])
+
+
+def export_diff(view: DiffView, path: str | Path) -> Path:
+    """Write variants side by side as a page. Raises BadInput."""
+    answers = {name: {"data": answer.data} for name, answer in view.recorded().items()}
+    names = [str(each["name"]) for each in answers["open"]["data"]["variants"]]
+    return export_page(path, view="diff", title=" | ".join(names), answers=answers, buffers=(), twin=view.page()[1])
 
 
 def export_queue(opened: OpenQueue, path: str | Path, twin: Callable[[], tuple[str, str]]) -> Path:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmops_lab.api import plots, shown
 from llmops_lab.api.display import literal, money, table
+from llmops_lab.api.export import ENDINGS, export_grid, is_page
 from llmops_lab.errors import BadInput, UnknownName
 from llmops_lab.escapes import inert
 from llmops_lab.flows.export import export, without_surrogates
@@ -153,8 +154,13 @@ class Tables(ABC):
         return pandas.DataFrame(self._lines(self.records()))
 
     def export(self, path: str | Path) -> Path:
-        """Write the cells to a .csv, .tsv, .json, .jsonl or .parquet file; in the first two no text is run as a formula."""
-        return export(self.records(), path)
+        """Write the cells to a .csv, .tsv, .json, .jsonl or .parquet file; in the first two no text is run as a formula.
+
+        To a .html file goes a page to be read, which opens from disk and sorts and filters without a kernel.
+        """
+        if is_page(path):
+            return export_grid(self._view, path)
+        return export(self.records(), path, also=ENDINGS[:1])
 
     def plot(self, scorer: str | None = None, *, kind: str = "scores") -> Any:
         """A plotly figure, one mark a (prompt, model): ``scores`` with intervals, ``cost`` against quality with the frontier, ``latency``.

@@ -1,12 +1,15 @@
 // A page of its own: on the Jupyter server it asks over HTTP, in one HTML file it answers from what the file holds.
-import { embedded, embeddedHost } from "../kit/embedded";
+import { GridView } from "../grid/view";
+import { embedded, embeddedHost, type Recorded } from "../kit/embedded";
+import type { Host } from "../kit/host";
 import { restHost } from "../kit/rest";
 import { mount, type View } from "../kit/widget";
 import { RatingView } from "../rating/panel";
+import { gridHost } from "./grid";
 import { QueueView } from "./queue";
 import "./page.css";
 
-const VIEWS: Record<string, View> = { rating: RatingView, queue: QueueView };
+const VIEWS: Record<string, View> = { grid: GridView, rating: RatingView, queue: QueueView };
 
 function begin(place: HTMLElement): void {
   const recorded = embedded();
@@ -16,8 +19,12 @@ function begin(place: HTMLElement): void {
     return;
   }
   place.replaceChildren();
-  mount(place, View, recorded ? embeddedHost(recorded) : restHost(place.dataset.calls ?? ""));
+  mount(place, View, recorded ? inFile(recorded) : restHost(place.dataset.calls ?? ""));
   document.addEventListener("keydown", (event) => handOn(place, event));
+}
+
+function inFile(recorded: Recorded): Host {
+  return recorded.view === "grid" ? gridHost(recorded) : embeddedHost(recorded);
 }
 
 /** Keys belong to the view, also before anybody has clicked into it: there is nothing else on the page. */
