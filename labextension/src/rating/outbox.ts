@@ -131,7 +131,7 @@ export async function alone<T>(id: string, work: () => Promise<T>): Promise<T | 
   return locks.request(`llmops-lab/${id}`, { ifAvailable: true }, (lock) => (lock ? work() : Promise.resolve(undefined)));
 }
 
-/** The entries as lines that `llmops-lab rate QUEUE --import` and `q.submit` take. */
+/** The entries as lines that `q.import_ratings` takes. */
 export function asLines(entries: Entry[], queue: string, rater: string): string {
   return entries
     .map(({ trouble: _trouble, expects, method, made, ...kept }) =>

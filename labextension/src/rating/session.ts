@@ -443,7 +443,7 @@ export class Session {
     if (other) void this.ask(other.item);
   }
 
-  /** What is not saved, for a file that `llmops-lab rate QUEUE --import` takes. */
+  /** What is not saved, for a file that `q.import_ratings` takes. */
   lines(): string {
     const { queue, rater } = this.opened.value ?? { queue: "", rater: "" };
     return asLines(this.entries.value, this.opened.value?.name ?? queue, rater);
