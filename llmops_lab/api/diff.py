@@ -8,10 +8,12 @@ import importlib
 import math
 import threading
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from llmops_lab import settings as _settings
 from llmops_lab.api import shown
+from llmops_lab.api.export import export_diff, is_page
 from llmops_lab.api.verdict import Verdict
 from llmops_lab.errors import BadInput, UnknownName
 from llmops_lab.flows import diff_plan, diff_slices
@@ -312,6 +314,12 @@ class Diff:
     def view(self) -> Any:
         """What the view in a browser asks."""
         return importlib.import_module(_VIEW).DiffView(self)
+
+    def export(self, path: str | Path) -> Path:
+        """Write the comparison to one .html file that opens from disk, with the rows that changed most."""
+        if not is_page(path):
+            raise BadInput(f"a comparison is written to a page, as in d.export('{Path(path).stem}.html'). Its table is d.frame().")
+        return export_diff(self.view(), path)
 
     def page(self) -> tuple[str, str]:
         """The view as text and as HTML without a script."""

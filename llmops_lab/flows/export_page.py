@@ -7,6 +7,7 @@ import hashlib
 import html
 import json
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,8 @@ def export_page(path: str | Path, *, view: str, title: str, answers: Mapping[str
     inert. Raises BadInput where the page's script was not built, or the file cannot be written.
     """
     script, style = (_bundle(f"page.{kind}") for kind in ("js", "css"))
-    held = {"view": view, "answers": answers, "buffers": [base64.b64encode(each).decode("ascii") for each in buffers]}
-    data = json.dumps(held, separators=(",", ":"))
+    held = {"view": view, "written": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", "answers": answers}
+    data = json.dumps({**held, "buffers": [base64.b64encode(each).decode("ascii") for each in buffers]}, separators=(",", ":"))
     policy = (
         "default-src 'none'",
         f"script-src {_hash(script)}",

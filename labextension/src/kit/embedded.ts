@@ -8,6 +8,8 @@ export interface Recorded {
   /** By `method` and its parameters as api/views/_view.py::recorded_as writes them; by `method` alone: whatever the parameters. */
   answers: Record<string, { data: any; buffers?: number[] }>;
   buffers: string[];
+  /** When the file was written. */
+  written?: string;
 }
 
 /** What the file holds, or null. */
