@@ -16,6 +16,7 @@ _HOME = {
     "Score": "llmops_lab.records",
     "agreement": "llmops_lab.stats.agreement",
     "ask": "llmops_lab.api.ask",
+    "calibrate": "llmops_lab.api.calibrate",
     "compare": "llmops_lab.api.calls",
     "compare_all": "llmops_lab.api.calls",
     "diff": "llmops_lab.api.diff",

@@ -14,6 +14,7 @@ NAMES = [
     "Score",
     "agreement",
     "ask",
+    "calibrate",
     "compare",
     "compare_all",
     "configure",

@@ -27,7 +27,7 @@ Floats = NDArray[np.float64]
 POWERED, ROGAN_GLADEN, MOVED = "prediction-powered", "Rogan-Gladen", "mean error"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Corrected:
     """A mean, or a difference of means, as people would give it. ``raw`` is what the judge alone says.
 
@@ -47,6 +47,13 @@ class Corrected:
     rest: float = 0.0
     plain: float = math.nan
     reason: str = ""
+
+    def __repr__(self) -> str:
+        alone = f"the judge alone says {self.raw:.3f}"
+        if math.isnan(self.low):
+            return f"unknown: {self.reason} ({alone})"
+        shown = f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]; {alone}; {self.method}, {self.n:,} labelled, {self.scored:,} scored"
+        return f"{shown}; {self.reason}" if self.reason else shown
 
     def needed(self, within: float) -> int | None:
         """How many labels more would bring the bounds to about ``within`` of the value: 0 when they are there, None when no number does."""
