@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from llmops_lab.api.display import money
+from llmops_lab.api.judge import bills
 from llmops_lab.api.progress import View, view_for
 from llmops_lab.api.tables import Tables
 from llmops_lab.errors import BadInput, UnknownName
@@ -17,13 +18,16 @@ from llmops_lab.flows.estimate_grid import estimate_grid
 from llmops_lab.flows.plan_grid import PlannedGrid
 from llmops_lab.flows.rendered import rendered
 from llmops_lab.flows.run_grid import run_grid
-from llmops_lab.flows.tables import cell_table, some_cells, summary_table
+from llmops_lab.flows.tables import cell_table, keep_figures, some_cells, summary_table
 from llmops_lab.grids.run import GridRun, Progress
 from llmops_lab.records import Estimate, Message
+from llmops_lab.scorers._run import has_summary
+from llmops_lab.store import pages
 from llmops_lab.store.ledger import Ledger
 from llmops_lab.store.rows import kept_summary
 
 if TYPE_CHECKING:
+    from llmops_lab.api.views._grid_cells import Cells
     from llmops_lab.api.views._grid_detail import Opened
     from llmops_lab.api.views._grid_source import FromLedger
 
@@ -33,6 +37,9 @@ _OPEN = {
     "unreachable": "got no answer from any call",
     "interrupted": "was interrupted: its process is gone",
 }
+
+AT_HAND = 10_000
+"""Of a grid with more cells the figures are shown when they were kept, or in a view when it has read them all."""
 
 
 class Grid(Tables):
@@ -174,6 +181,11 @@ class Grid(Tables):
         kept = kept_summary(self._ledger, self.grid_id)
         return (kept["lines"], kept["left"]) if kept else super()._figures()
 
+    def _figures_at_hand(self) -> tuple[list[dict[str, Any]], list[str]] | None:
+        if kept_summary(self._ledger, self.grid_id) is None and pages.size(self._ledger, self.grid_id) > AT_HAND:
+            return None
+        return self._figures()
+
     def _lines(self, cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return summary_table(self._ledger, self.grid_id, cells)
 
@@ -198,6 +210,7 @@ class Grid(Tables):
         if self._runs:
             parts.append(f"{self.calls:,} calls sent, {self.reused:,} cells from the ledger")
         parts.append(money(self.spent) if self._runs and None not in [line["cost_usd"] for line in lines if line["n_ok"]] else "")
+        parts += bills(lines, self.scorers)
         if doubted:
             parts.append(f"{len(doubted):,} calls may have been paid twice")
         if ok < total and state == "budget":
@@ -209,6 +222,13 @@ class Grid(Tables):
     @property
     def _title(self) -> str:
         return str((self._ledger.grid(self.grid_id) or {"name": "grid"})["name"])
+
+    def _keep_figures(self, cells: Cells) -> None:
+        from llmops_lab.api.views._grid_figures import lines_of
+
+        plain = not any(has_summary(each["plugin"]) for each in self.judges)  # else a scorer says more than its columns hold
+        if plain and self.state not in ("running", "planned") and kept_summary(self._ledger, self.grid_id) is None:
+            keep_figures(self._ledger, self.grid_id, *lines_of(cells, self.state))
 
     @property
     def _why_not_again(self) -> str:

@@ -15,12 +15,13 @@ from llmops_lab.api import plots, shown
 from llmops_lab.api.display import literal, money, table
 from llmops_lab.api.export import ENDINGS, export_grid, is_page
 from llmops_lab.errors import BadInput, UnknownName
-from llmops_lab.escapes import inert
 from llmops_lab.flows.export import export, without_surrogates
+from llmops_lab.flows.tables import unscored
 from llmops_lab.grids.frame import columns
 from llmops_lab.records import Message
 
 if TYPE_CHECKING:
+    from llmops_lab.api.views._grid_cells import Cells
     from llmops_lab.api.views._grid_detail import Opened
     from llmops_lab.api.views._grid_source import Source
     from llmops_lab.api.views.grid import GridView
@@ -108,6 +109,10 @@ class Tables(ABC):
         with self._stirred:
             self._stirred.notify_all()
 
+    def _keep_figures(self, cells: Cells) -> None:
+        """Somebody has read all cells: what they come to may be kept."""
+        return
+
     @functools.cached_property
     def _selection(self) -> list[int]:
         return []
@@ -116,10 +121,12 @@ class Tables(ABC):
     def _view(self) -> GridView:
         from llmops_lab.api.views.grid import GridView
 
+        if self.state == "planned":
+            raise BadInput("this grid has not begun, so it has no cells to show. g.start() begins it.")
         return GridView(self)
 
     def show(self) -> GridView:
-        """Show the cells as a table to look through: sort, filter, group, open one. Returns the view."""
+        """Show the cells as a table to look through: sort, filter, group, open one. Returns the view. Raises BadInput before it began."""
         shown.show(self._view)
         return self._view
 
@@ -130,6 +137,8 @@ class Tables(ABC):
         return pandas.DataFrame(self._some(self._selection), columns=["cell", *columns(self.scorers)])
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
+        if self.state == "planned":
+            return {"text/plain": repr(self), "text/html": self._repr_html_()}, {}
         return shown.mimebundle(self._view)
 
     @property
@@ -191,7 +200,10 @@ class Tables(ABC):
 
     def _shown(self) -> tuple[tuple[str, str], str]:
         # The cells are read once, so that the table and the line below it tell of the same moment.
-        lines, left = self._figures()
+        return self._laid_out(*self._figures())
+
+    def _laid_out(self, lines: list[dict[str, Any]], left: list[str]) -> tuple[tuple[str, str], str]:
+        """The figures as a table, in text and in HTML, and how the grid ended."""
         texts = [_shown(line, self.scorers) for line in lines]
         head = list(dict.fromkeys(name for line in texts for name in line))
         return table(head, [[line.get(name) for name in head] for line in texts]), self._story(lines, left)
@@ -200,6 +212,10 @@ class Tables(ABC):
         """One dict a (prompt, model), and what the scorers left unscored."""
         cells = self.records()
         return self._lines(cells), unscored(cells, self.scorers)
+
+    def _figures_at_hand(self) -> tuple[list[dict[str, Any]], list[str]] | None:
+        """The same, or None where every cell of a large grid would have to be read for it."""
+        return self._figures()
 
 
 def _shown(line: dict[str, Any], scorers: list[str]) -> dict[str, str]:
@@ -217,14 +233,3 @@ def _shown(line: dict[str, Any], scorers: list[str]) -> dict[str, str]:
 
 def _bound(value: float) -> str:
     return f"{value:.3f}" if math.isfinite(value) else "?"  # one value, or one row with repeats, says nothing about its spread
-
-
-def unscored(cells: list[dict[str, Any]], scorers: list[str]) -> list[str]:
-    """For each scorer that left cells with a reply without a score: how many, and what it said of one of them."""
-    told = []
-    for name in scorers:
-        left = [cell for cell in cells if cell["status"] == "ok" and cell[name] is None]
-        if left:
-            reason = " ".join(next((cell[f"{name}_error"] for cell in left if cell[f"{name}_error"]), "").split())
-            told.append(f"{name} left {len(left):,} unscored{f' ({inert(reason)[:120]})' if reason else ''}")
-    return told

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from llmops_lab.escapes import inert
 from llmops_lab.grids.frame import cell_record, cell_records, summarise
 from llmops_lab.records import Score
 from llmops_lab.scorers._run import has_summary
 from llmops_lab.scorers._run import summarise as scorer_summary
 from llmops_lab.store import pages
 from llmops_lab.store.ledger import CellState, Ledger
+from llmops_lab.store.rows import keep_summary
 
 Line = dict[str, Any]
 
@@ -34,10 +36,27 @@ def summary_table(ledger: Ledger, grid: str, cells: Sequence[Line]) -> list[Line
     return lines
 
 
-def first_cells(ledger: Ledger, grid: str, state: str, count: int) -> list[Line]:
-    """The first lines of ``cell_table``, without reading the others."""
-    found = pages.cells_from(ledger, grid, 0, count)
-    return _lines(ledger, grid, state, found)
+def unscored(cells: Sequence[Line], scorers: Sequence[str]) -> list[str]:
+    """For each scorer that left cells with a reply without a score: how many, and what it said of one of them."""
+    told = []
+    for name in scorers:
+        left = [cell for cell in cells if cell["status"] == "ok" and cell[name] is None]
+        if left:
+            told.append(left_unscored(name, len(left), next((cell[f"{name}_error"] for cell in left if cell[f"{name}_error"]), "")))
+    return told
+
+
+def left_unscored(scorer: str, number: int, said: str) -> str:
+    """That a scorer left so many cells without a score, and what it said of one."""
+    reason = " ".join(said.split())
+    return f"{scorer} left {number:,} unscored{f' ({inert(reason)[:120]})' if reason else ''}"
+
+
+def keep_figures(ledger: Ledger, grid: str, lines: Sequence[Line], left: Sequence[str]) -> None:
+    """Record what a grid that ended came to, so that it is shown without reading its cells."""
+    record = ledger.grid(grid)
+    if record and record["ended"] is not None:
+        keep_summary(ledger, grid, record["ended"], {"lines": lines, "left": left})
 
 
 def some_cells(ledger: Ledger, grid: str, state: str, numbers: Sequence[int]) -> list[Line]:

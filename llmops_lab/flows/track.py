@@ -12,7 +12,7 @@ from typing import Any
 from llmops_lab.errors import BadInput, StoreError
 from llmops_lab.flows.deliver import deliver
 from llmops_lab.flows.export import export
-from llmops_lab.flows.tables import cell_table, summary_table
+from llmops_lab.flows.tables import cell_table, keep_figures, summary_table, unscored
 from llmops_lab.records import Request, digest
 from llmops_lab.redact import Redactor
 from llmops_lab.settings import Settings, home_dir
@@ -43,6 +43,7 @@ def _entry(ledger: Ledger, settings: Settings, record: dict[str, Any]) -> dict[s
     grid, plan = record["grid"], record["plan"]
     cells = cell_table(ledger, grid, record["state"])
     summary = summary_table(ledger, grid, cells)
+    keep_figures(ledger, grid, summary, unscored(cells, plan["scorers"]))
     folder = home_dir(settings) / "outbox"
     path = folder / f"{grid}-{uuid.uuid4().hex[:8]}.parquet"
     try:

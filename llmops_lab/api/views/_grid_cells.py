@@ -124,18 +124,25 @@ class Cells:
         found = self.status.tobytes()
         return {name: found.count(bytes([code])) for code, name in enumerate(STATUSES)}
 
-    def records(self) -> list[dict[str, Any]]:
-        """One dict a cell with what a comparison needs: its place in the plan, status and scores."""
+    def records(self, scorers: Sequence[str] | None = None) -> list[dict[str, Any]]:
+        """One dict a cell with what a comparison needs: its place in the plan, status and scores (of all scorers, if none are named)."""
         made = []
         for at in range(len(self.cell)):
             prompt, model = self.variants[self.variant[at]]
             record: dict[str, Any] = {"prompt": prompt, "model": model, "row_id": self.row_ids[self.row[at]]}
             record |= {"replicate": self.replicate[at], "status": STATUSES[self.status[at]]}
-            for name in self.scorers:
+            for name in self.scorers if scorers is None else scorers:
                 value = self.scores[name][at]
                 record[name] = None if math.isnan(value) else bool(value) if self.flags[name] else value
             made.append(record)
         return made
+
+
+def status_name(code: int, state: str) -> str:
+    """What a cell's status is called while its grid is in this state."""
+    if code != OPEN:
+        return STATUSES[code]
+    return {"cancelled": "cancelled", "interrupted": "cancelled", "running": "pending", "planned": "pending"}.get(state, "skipped")
 
 
 def from_states(scorers: Sequence[str], found: Iterable[CellState], scores: Iterable[tuple[int, str, Score]]) -> Cells:

@@ -9,10 +9,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llmops_lab.api.views._grid_cells import Cells
+from llmops_lab.api.views._grid_cells import OK, STATUSES, Cells, status_name
 from llmops_lab.errors import BadInput
 from llmops_lab.escapes import inert
 from llmops_lab.flows import compare as comparing
+from llmops_lab.flows.tables import left_unscored
 from llmops_lab.stats.verdict import sentence
 
 BINS = 12
@@ -137,7 +138,7 @@ def verdict(cells: Cells, judges: Sequence[Mapping[str, Any]], state: str) -> di
         return {"outcome": "", "text": "No verdict: the grid has no scorer."}
     if len(names) < 2:
         return {"outcome": "", "text": "No verdict: there is one prompt and one model, nothing to compare."}
-    records = cells.records()
+    records = cells.records([judges[0]["name"]])
     sides = [[each for each in records if each[by] == name] for name in names[:2]]
     watched = max(1, len(cells.variants) - 1) if state == "decided" else None
     try:
@@ -150,3 +151,32 @@ def verdict(cells: Cells, judges: Sequence[Mapping[str, Any]], state: str) -> di
     means = f" Each row is the mean over {len(others)} {'models' if by == 'prompt' else 'prompts'}." if len(others) > 1 else ""
     more = f" {len(names) - 2} more {by}s: lab.compare_all." if len(names) > 2 else ""
     return {"outcome": found.outcome, "text": inert(sentence(found)), "note": (means + more).strip()}
+
+
+def lines_of(cells: Cells, state: str) -> tuple[list[dict[str, Any]], list[str]]:
+    """The lines of ``summary()`` from the columns, and what the scorers left unscored."""
+    import numpy
+
+    variant, status = numpy.frombuffer(cells.variant, dtype="i4"), numpy.frombuffer(cells.status, dtype="i1")
+    names = numpy.asarray([status_name(code, state) for code in range(len(STATUSES))])
+    lines = []
+    for number, (prompt, model) in enumerate(cells.variants):
+        mine = numpy.flatnonzero(variant == number)
+        said = names[status[mine]]
+        line: dict[str, Any] = {"prompt": prompt, "model": model, "n": len(mine)}
+        line |= {f"n_{name}": int((said == name).sum()) for name in ("ok", "failed", "cancelled", "skipped")}
+        line["n_truncated"] = sum(cells.finish[at] == "length" for at in mine.tolist())
+        for name in cells.scorers:
+            mean = _mean(cells, mine, numpy.frombuffer(cells.scores[name], dtype="f8")[mine])
+            low, high = (math.nan if mean[end] is None and mean["scored"] else mean[end] for end in ("low", "high"))
+            line |= {f"{name}_n": mean["scored"], name: mean["value"], f"{name}_low": low, f"{name}_high": high}
+        costs = numpy.frombuffer(cells.numbers["cost_usd"], dtype="f8")[mine]
+        counted = costs[(status[mine] == OK) | ~numpy.isnan(costs)]
+        line["cost_usd"] = float(counted.sum()) if len(counted) and not numpy.isnan(counted).any() else None
+        times = numpy.frombuffer(cells.numbers["latency_s"], dtype="f8")[mine]
+        times = numpy.sort(times[~numpy.isnan(times)])
+        for name, share in (("latency_p50", 0.5), ("latency_p95", 0.95)):
+            line[name] = float(times[min(len(times) - 1, int(share * len(times)))]) if len(times) else None
+        lines.append(line)
+    left = [left_unscored(name, len(why), next((each for each in why.values() if each), "")) for name, why in cells.unscored.items() if why]
+    return lines, left

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llmops_lab.api.views._grid_cells import FAILED, NUMBERS, OK, OPEN, STATUSES, Cells
+from llmops_lab.api.views._grid_cells import FAILED, NUMBERS, OK, STATUSES, Cells
 from llmops_lab.errors import BadInput, UnknownName
 
-SECONDS = 2.0
+SECONDS = 4.0
 """So long a search may take: a pattern that somebody typed must not hold up the kernel."""
 LONGEST_PATTERN = 500
 LAYOUTS = ("cells", "rows")
@@ -154,7 +154,7 @@ def _matching(cells: Cells, query: Query, found: Any, asked: Sequence[str]) -> l
             raise _too_slow(query)
         row = cells.row[at]
         if row not in of_row:
-            of_row[row] = matches(cells.row_ids[row], left) or matches(asked[row], left)
+            of_row[row] = matches(f"{cells.row_ids[row]}\n{asked[row]}", left)
         if of_row[row] or matches(cells.text[at] or "", left) or (cells.error[at] and matches(cells.error[at], left)):
             hits.append(at)
     return hits
@@ -169,7 +169,7 @@ def _pattern(search: str) -> Callable[[str, float], bool]:
     import regex
 
     try:
-        compiled = regex.compile(search, regex.IGNORECASE)
+        compiled = regex.compile(search, regex.IGNORECASE | regex.MULTILINE)
     except (regex.error, RecursionError, OverflowError) as error:
         raise BadInput(f"{search!r} is no regular expression: {error}. Search for it as plain text, or mend it.") from error
 
@@ -253,10 +253,3 @@ def _rank(values: Any, descending: bool) -> Any:
     import numpy
 
     return numpy.argsort(-values if descending else values, kind="stable")  # NaN sorts last either way
-
-
-def status_name(code: int, state: str) -> str:
-    """What a cell's status is called while its grid is in this state."""
-    if code != OPEN:
-        return STATUSES[code]
-    return {"cancelled": "cancelled", "interrupted": "cancelled", "running": "pending", "planned": "pending"}.get(state, "skipped")

@@ -7,28 +7,35 @@ from collections.abc import Sequence
 from typing import Any
 
 from llmops_lab.api.display import MUTED, literal, table
-from llmops_lab.api.views._grid_cells import Cells
+from llmops_lab.api.views._grid_cells import Cells, status_name
+from llmops_lab.api.views._grid_figures import verdict
 from llmops_lab.api.views._grid_page import PREVIEW, preview
-from llmops_lab.api.views._grid_query import status_name
 from llmops_lab.api.views._grid_source import Source
 from llmops_lab.escapes import inert
 
 SHOWN = 20
+SMALL = 5_000
+"""Of a grid with more cells the verdict is left to the view: it would take a reading of all of them."""
 
 
 def twin(handle: Any, source: Source, scorers: Sequence[str]) -> tuple[str, str]:
     """(text/plain, text/html): the figures of each prompt and model, how it ended, and the first cells."""
-    (plain, figures), story = handle._shown()
-    cells = source.stretch(0, SHOWN)
+    at_hand = handle._figures_at_hand()
     total = source.size()
-    if not total:
-        return f"{plain}\n{story}", literal(f"{figures}<p>{html.escape(story)}</p>")
-    names, lines = _lines(cells, handle.state, scorers)
-    _, first = table(names, lines)
+    if at_hand is None:
+        story = f"{handle.state}: {total:,} cells. Their figures were not made when this was shown; show the grid again for them."
+        plain, figures = inert(handle._title), f"<p>{html.escape(inert(handle._title))}</p>"
+    else:
+        (plain, figures), story = handle._laid_out(*at_hand)
+        if 0 < total <= SMALL:
+            said = verdict(source.build(lambda _: None), handle.judges, handle.state)
+            story = f"{story}\nverdict: {said['text']}" if said["outcome"] else story
+    told = "".join(f"<p>{html.escape(line)}</p>" for line in story.split("\n"))
+    names, lines = _lines(source.stretch(0, SHOWN), handle.state, scorers)
+    first = table(names, lines)[1] if total else ""
     more = f"The first {len(lines)} of {total:,} cells; the table of all of them needs the kernel." if total > len(lines) else ""
     note = f'<p style="{MUTED}">{html.escape(more)}</p>' if more else ""
-    page = f"{figures}<p>{html.escape(story)}</p>{first}{note}"
-    return f"{plain}\n{story}", literal(page)
+    return f"{plain}\n{story}", literal(f"{figures}{told}{first}{note}")
 
 
 def _lines(cells: Cells, state: str, scorers: Sequence[str]) -> tuple[list[str], list[list[object]]]:

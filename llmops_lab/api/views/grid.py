@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from llmops_lab.api.views import _grid_figures as figuring
-from llmops_lab.api.views._grid_cells import Cells
+from llmops_lab.api.views._grid_cells import Cells, status_name
 from llmops_lab.api.views._grid_deeds import queue_names, to_dataset, to_queue, tracking_uri
 from llmops_lab.api.views._grid_detail import of_cell, provenance, run_link, shown
 from llmops_lab.api.views._grid_page import lines_a_page, page
-from llmops_lab.api.views._grid_query import Query, ordered, places, query_from, status_name
+from llmops_lab.api.views._grid_query import Query, ordered, places, query_from
 from llmops_lab.api.views._view import Answer
 from llmops_lab.errors import BadInput, UnknownName
 from llmops_lab.escapes import inert
@@ -34,6 +36,7 @@ class GridView:
         self._handle = handle
         self._judges, self._scorers = handle.judges, handle.scorers
         self._source = handle._source()
+        self._wanted = _wanted(handle.plan)
         self._lock = threading.RLock()
         self._cells: Cells | None = None
         self._building: threading.Thread | None = None
@@ -121,19 +124,26 @@ class GridView:
         try:
             time.sleep(0.25)  # whoever asked first is served first
             cells = self._source.build(self._tell)
-            self._take(cells)
+            cells.asked = [_asked(row, self._wanted) for row in self._in_order(cells)]
+            self._take(cells, figuring.verdict(cells, self._judges, self._handle.state))
+            self._handle._keep_figures(cells)
         except Exception as error:  # told where somebody waits for the cells; this thread has no caller
             self._broken = f"the cells could not be read: {type(error).__name__}: {error}"
         finally:
             self._building = None
 
+    def _in_order(self, cells: Cells) -> list[Mapping[str, Any] | None]:
+        found = dict(self._source.rows())
+        return [found.get(row) for row in cells.row_ids]
+
     def _tell(self, share: float) -> None:
         self._share = share
 
-    def _take(self, cells: Cells) -> None:
+    def _take(self, cells: Cells, verdict: dict[str, Any] | None = None) -> None:
         with self._lock:
             self._cells, self._looked = cells, time.monotonic()
             self._version += 1
+            self._verdict = verdict and (self._mark(), verdict)
             self._share = 1.0
             self._orders.clear()
 
@@ -148,17 +158,15 @@ class GridView:
         """Column -> value of each row, read once. Empty where the rows are not at hand."""
         with self._lock:
             if self._columns is None:
-                found = dict(self._source.rows())
-                names = [name for name in dict.fromkeys(name for row in found.values() for name in row) if name != "id"]
-                self._columns = {name: [found.get(row, {}).get(name) for row in cells.row_ids] for name in names}
-                cells.asked = [_asked(found.get(row)) for row in cells.row_ids]
+                rows = self._in_order(cells)
+                names = [name for name in dict.fromkeys(name for row in rows if row for name in row) if name != "id"]
+                self._columns = {name: [row.get(name) if row else None for row in rows] for name in names}
             return self._columns
 
     def _every_asked(self, cells: Cells) -> Sequence[str]:
         if cells.asked is None:
-            self._columns = None
-            self._rows(cells)
-        return cells.asked or []
+            cells.asked = [_asked(row, self._wanted) for row in self._in_order(cells)]
+        return cells.asked
 
     def _labels(self, cells: Cells, column: str) -> list[str]:
         """The group of every cell in a column."""
@@ -277,7 +285,7 @@ class GridView:
         if cells.asked is not None:
             return [cells.asked[row] for row in rows]
         found = dict(self._source.rows([cells.row_ids[row] for row in rows]))
-        return [_asked(found.get(cells.row_ids[row])) for row in rows]
+        return [_asked(found.get(cells.row_ids[row]), self._wanted) for row in rows]
 
     def _summary(self, params: Mapping[str, Any]) -> Answer:
         cells = self._whole()
@@ -290,11 +298,13 @@ class GridView:
             made = figuring.figures(cells, found, scorer) if scorer else None
             return Answer({"figures": made, "verdict": self._said(cells), "cells": len(found), "version": self._version})
 
+    def _mark(self) -> str:
+        return f"{self._version} {self._handle.state}"
+
     def _said(self, cells: Cells) -> dict[str, Any]:
-        state = self._handle.state
-        mark = f"{self._version} {state}"
+        mark = self._mark()
         if self._verdict is None or self._verdict[0] != mark:
-            self._verdict = (mark, figuring.verdict(cells, self._judges, state))
+            self._verdict = (mark, figuring.verdict(cells, self._judges, self._handle.state))
         return self._verdict[1]
 
     def _groups(self, params: Mapping[str, Any]) -> Answer:
@@ -360,9 +370,16 @@ def _number(value: Any) -> int:
     return value
 
 
-def _asked(row: Mapping[str, Any] | None) -> str:
-    """A row in a line: its values, each with its name where there are several."""
-    values = {name: value for name, value in (row or {}).items() if name != "id" and value not in (None, "")}
-    if len(values) == 1:
-        return str(next(iter(values.values())))
-    return " · ".join(f"{name}: {value}" for name, value in values.items())
+def _asked(row: Mapping[str, Any] | None, wanted: Sequence[str]) -> str:
+    """A row in a line: the values that go into its prompts."""
+    values = [row[name] for name in wanted if name in row] if row else []
+    return " · ".join(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str) for value in values if value)
+
+
+def _wanted(plan: Mapping[str, Any]) -> list[str]:
+    """The columns that the templates name; all but the id and the expected value, where they name none."""
+    text = json.dumps([each.get("template") for each in plan.get("prompts", ())])
+    columns = [name for name in plan.get("dataset", {}).get("columns", ()) if name != "id"]
+    slots = " ".join(re.findall(r"{[{%].*?[%}]}", text))
+    named = [name for name in columns if re.search(rf"\b{re.escape(name)}\b", slots)]
+    return named or [name for name in columns if name != plan.get("how", {}).get("expected")]
