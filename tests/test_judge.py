@@ -65,6 +65,7 @@ class TestInAGrid:
         assert body["response_format"]["json_schema"]["schema"]["properties"]["verdict"] == {"type": "string", "enum": ["no", "yes"]}
         frame = grid.frame().groupby("prompt")["polite"]
         assert not frame.get_group("p").any() and frame.get_group("pp").all()
+        assert "polite took 24 calls of a judge, $0.0" in repr(grid)
         line = grid.summary().set_index("prompt").loc["pp"]
         assert line["polite"] == 1.0 and line["polite_judge_calls"] == 12 and line["polite_judge_cost_usd"] > 0
         assert lab.compare(grid, a="p", b="pp", scorer="polite").outcome == "better"
@@ -248,6 +249,26 @@ class TestTrouble:
     def test_wrong_use(self, options, message):
         with pytest.raises(BadInput, match=message):
             lab.judge(**options)
+
+    def test_columns_that_a_judge_cannot_be_shown_are_named_before_anything_is_asked(self):
+        with ModelServer() as models:
+            spec = f"openai:m@{models.url}"
+            for made in (lab.judge("rubric", model="echo", criteria="x"), lab.judge("pairwise", model="echo", criteria="x", show=["gone"])):
+                jury = lab.judge("jury", judges=[made, lab.judge("rubric", model="echo", criteria="x", show=[], label="two")])
+                for judge in (made, jury):
+                    with pytest.raises(BadInput, match=r"Columns: (id, )?ticket"):
+                        ask(judge, models=[spec], prompts="{{ ticket }}", rows=[{"ticket": "t"}], expected="ticket")
+            assert models.requests == []
+
+    def test_a_judge_can_be_named_in_a_line_as_other_scorers_are(self):
+        from llmops_lab.api.options import Options, add_grid_options, grid_arguments
+
+        parser = Options()
+        add_grid_options(parser)
+        with ModelServer(answer=by_length) as server:
+            told = f"rubric model=openai:m@{server.url} criteria=The reply is polite. show=[] label=tone"
+            wanted = grid_arguments(parser.parse_args(["--rows", "x.csv", "--scorer", told]))
+            assert ask(wanted["scorers"][0]).frame()["tone"].any()
 
 
 def last(body):

@@ -280,6 +280,8 @@ def _check_columns(judges: Sequence[Any], expected: str | None, table: Any) -> N
     for judge in judges:
         if judge.needs_target and expected is None:
             raise BadInput(f"the scorer {judge.name} compares with an expected answer. Say which column holds it: expected='...'.")
+        if getattr(judge, "check_columns", None) is not None:
+            judge.check_columns(table.columns)
 
 
 def _check_labels(labels: Sequence[str], what: str, cure: str) -> None:

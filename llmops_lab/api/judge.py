@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from llmops_lab import plugins
 from llmops_lab import settings as _settings
+from llmops_lab.api.display import money
 from llmops_lab.errors import BadInput
 from llmops_lab.flows.judge import JudgeModel
 from llmops_lab.ratings.rubric import Rubric
@@ -91,6 +92,18 @@ def rows_of(grid: Any) -> dict[str, dict[str, Any]]:
 
     found = grid.dataset.get("digest")
     return dict(recorded(open_ledger(_settings.load()), found)) if found else {}
+
+
+def bills(lines: Sequence[Mapping[str, Any]], scorers: Sequence[str]) -> list[str]:
+    """Of the lines of a summary: for each scorer that asked a model, how many calls that took and what they cost."""
+    told = []
+    for name in scorers:
+        asked = [line for line in lines if line.get(f"{name}_judge_calls")]
+        costs = [line[f"{name}_judge_cost_usd"] for line in asked]
+        if asked:
+            count = sum(line[f"{name}_judge_calls"] for line in asked)
+            told.append(f"{name} took {count:,} calls of a judge, {money(None if None in costs else sum(costs))}")
+    return told
 
 
 def check_ended(grid: Any) -> None:

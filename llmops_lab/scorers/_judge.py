@@ -238,7 +238,7 @@ def _refuse(name: str) -> Any:
 
 def bill(ask: Ask, *calls: Call) -> dict[str, Any]:
     """What a score's detail keeps of the calls that it took."""
-    return {"calls": [_billed(ask.model, call) for call in calls]}
+    return {"calls": [_billed(ask.model, call) for call in calls if call.outcome.status != "skipped"]}
 
 
 def _billed(model: str, call: Call) -> dict[str, Any]:
@@ -252,6 +252,7 @@ def _billed(model: str, call: Call) -> dict[str, Any]:
         "output_tokens": sum(made) if made else None,
         "cost_usd": outcome.total_usd,
         "recorded": call.recorded,
+        **({"failed": outcome.error} if reply is None else {}),
     }
 
 
@@ -261,11 +262,11 @@ def calls_of(scores: Sequence[Score]) -> list[dict[str, Any]]:
 
 
 def totals(scores: Sequence[Score]) -> dict[str, Any]:
-    """What a judge adds to a summary: its calls, tokens and cost (None: a call without a known price), and replies without a verdict."""
+    """What a judge adds to a summary: its calls, tokens and cost (None: a reply without a known price), and replies without a verdict."""
     calls = calls_of(scores)
     if not calls:
         return {}
-    costs = [call["cost_usd"] for call in calls]
+    costs = [call["cost_usd"] for call in calls if "failed" not in call or call["cost_usd"] is not None]
     return {
         "judge_calls": len(calls),
         "judge_tokens": sum((call["input_tokens"] or 0) + (call["output_tokens"] or 0) for call in calls),

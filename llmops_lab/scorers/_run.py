@@ -60,6 +60,7 @@ class Scorer:
     ``bounds`` are the least and greatest possible score; None: there are none, or nobody knows them, so that nothing can stop early by
     it. ``plugin`` is the file that it comes from, empty for a function or another library's metric. ``at_once`` replies may be judged
     side by side, each in a thread: more than 1 for a scorer that waits for a model, which is named in ``model``.
+    ``check_columns`` raises BadInput for rows whose columns it cannot use.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Scorer:
     plugin: str = ""
     at_once: int = 1
     model: str = ""
+    check_columns: Callable[[Sequence[str]], Any] | None = dataclasses.field(default=None, repr=False)
 
     def __call__(self, reply: Reply, target: Any, row: Mapping[str, Any]) -> Score:
         """Judge one reply. Never raises: a fault is a Score without a value whose ``error`` says what broke.

@@ -72,6 +72,7 @@ def completed(scorer: Scorer, options: Mapping[str, Any], resources: Mapping[str
         bounds=(min(low for low, _ in bounds), max(high for _, high in bounds)) if len(bounds) == len(judges) else None,
         fingerprint=None if None in prints.values() else digest({"jury": prints, "vote": options["vote"]}),
         at_once=max(each.at_once for each in judges),
+        check_columns=lambda columns: [each.check_columns(columns) for each in judges if each.check_columns is not None],
         model=" + ".join(dict.fromkeys(each.model for each in judges if each.model)),
     )
 

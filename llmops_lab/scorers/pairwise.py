@@ -133,6 +133,7 @@ def completed(scorer: Scorer, options: Mapping[str, Any], resources: Mapping[str
         "fingerprint": digest(version) if identity else None,
         "at_once": getattr(ask, "at_once", 1),
         "model": getattr(ask, "model", ""),
+        "check_columns": lambda columns: shown_parts(dict.fromkeys(columns, ""), options["show"]),
     }
     kept = {each.name: getattr(scorer, each.name) for each in dataclasses.fields(Scorer)}
     return PairScorer(**{**kept, **changed}, prefer=lambda a, b, row=_NOTHING: prefer(a, b, row, **options, ask=ask))

@@ -110,6 +110,7 @@ def completed(scorer: Scorer, options: Mapping[str, Any], resources: Mapping[str
         fingerprint=digest({"judge": "rubric", "asked": request, "model": identity, **seen}) if identity else None,
         at_once=getattr(ask, "at_once", 1),
         model=getattr(ask, "model", ""),
+        check_columns=lambda columns: shown_parts(dict.fromkeys(columns, ""), options["show"]),
     )
 
 
