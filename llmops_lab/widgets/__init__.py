@@ -18,6 +18,8 @@ from llmops_lab.api.views._view import View
 STATIC = Path(__file__).parent / "static"
 """Where the build of the front end puts its bundles."""
 
+_TWIN = "As it stood when the cell ran. For the live view, run the cell again"
+
 
 def bundle(view: View) -> tuple[dict[str, Any], dict[str, Any]]:
     """(data, metadata) of a view for the cell that runs."""
@@ -31,6 +33,7 @@ def bundle(view: View) -> tuple[dict[str, Any], dict[str, Any]]:
     from llmops_lab.widgets._widget import widget_for
 
     made = widget_for(view)
+    data["text/html"] = page + note([_TWIN])  # shown once the kernel has gone: the server saves an output without its widget
     data["application/vnd.jupyter.widget-view+json"] = {"version_major": 2, "version_minor": 0, "model_id": made.model_id}
     return data, {"llmops_lab": {"view": view.name}}
 

@@ -80,7 +80,6 @@ def jupyter_server(folder, root, *more):
     token = secrets.token_hex(16)
     options = ["--no-browser", "--allow-root", f"--port={port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}"]
     options += [f"--ServerApp.root_dir={root}", "--ServerApp.allow_unauthenticated_access=False", *more]
-    options += ["--ServerApp.jpserver_extensions=llmops_lab.server=True"]
     told = (folder / "server.log").open("wb")
     command = [sys.executable, "-m", "jupyter_server", *options]
     server = subprocess.Popen(command, cwd=folder, env=clean_environment(folder), stdin=subprocess.DEVNULL, stdout=told, stderr=told)
