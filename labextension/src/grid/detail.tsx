@@ -2,7 +2,7 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import { Deeds } from "./deeds";
-import { money, number } from "./format";
+import { money, number, seconds } from "./format";
 import type { Store } from "./store";
 import type { Detail } from "./wire";
 
@@ -69,8 +69,8 @@ function Whole({ store, data }: { store: Store; data: Detail }) {
       )}
       <Part title="Cost and time">
         <p>
-          {number(data.numbers.input_tokens)} tokens in, {number(data.numbers.output_tokens)} out · {money(data.numbers.cost_usd ?? null)} · {number(data.numbers.latency_s)} s
-          {data.numbers.ttft_s !== null && ` · first token after ${number(data.numbers.ttft_s)} s`}
+          {number(data.numbers.input_tokens)} tokens in, {number(data.numbers.output_tokens)} out · {money(data.numbers.cost_usd ?? null)} · {seconds(data.numbers.latency_s)} s
+          {data.numbers.ttft_s !== null && ` · first token after ${seconds(data.numbers.ttft_s)} s`}
           {(data.numbers.tries ?? 1) > 1 && ` · ${data.numbers.tries} tries`}
           {data.numbers.at && ` · ${new Date(data.numbers.at * 1000).toLocaleString()}`}
         </p>

@@ -3,6 +3,7 @@ import type { Cell, Query } from "./wire";
 
 export function number(value: number | null | undefined, digits = 3): string {
   if (value === null || value === undefined || !Number.isFinite(value)) return "–";
+  if (value !== 0 && Math.abs(value) < 0.001) return value.toExponential(1);
   return Number.isInteger(value) ? value.toLocaleString("en") : String(Number(value.toPrecision(digits)));
 }
 
@@ -26,4 +27,9 @@ export function reply(cell: Cell, state: string): string {
 
 export function isFiltered(query: Query): boolean {
   return query.shown !== "all" || query.variant >= 0 || query.differs >= 0 || query.low !== null || query.high !== null || query.search !== "" || query.where !== null;
+}
+
+/** Seconds as they are read: what is shorter than a millisecond is that. */
+export function seconds(value: number | null | undefined): string {
+  return value !== null && value !== undefined && value < 0.001 ? "<0.001" : number(value);
 }

@@ -1,6 +1,6 @@
 // The table itself: only the lines in sight are in the page, and arrow keys move through all of them.
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
-import { number, reply, variantName } from "./format";
+import { number, reply, seconds, variantName } from "./format";
 import type { Store } from "./store";
 import { type Cell, type Line, NUMBERS, type Opened } from "./wire";
 
@@ -266,7 +266,7 @@ function Inside({ column, line, cell, picked, given }: { column: Column; line: L
   if (key === "status") return <span class={`llg-status llg-${cell.status}`}>{cell.status === "open" ? (state === "running" ? "pending" : "open") : cell.status}</span>;
   if (key.startsWith("s:")) return <Score value={cell.scores[opened.scorers.findIndex((each) => `s:${each.name}` === key)] ?? null} asked={cell.status === "ok"} />;
   const which = NUMBERS.indexOf(key as (typeof NUMBERS)[number]);
-  if (which >= 0) return <>{number(cell.numbers[which], 2)}</>;
+  if (which >= 0) return <>{(key.endsWith("_s") ? seconds : number)(cell.numbers[which])}</>;
   return (
     <>
       <span class={cell.text === null ? (cell.status === "failed" ? "ll-bad" : "ll-muted") : "llg-reply"}>{reply(cell, state)}</span>

@@ -68,7 +68,10 @@ function Search({ store }: { store: Store }) {
   useEffect(() => {
     if (!query.search) setTyped("");
   }, [query.search]);
-  const look = (search: string, regex: boolean) => void store.look({ search, regex });
+  const look = (search: string, regex: boolean) => {
+    clearTimeout(timer.current);
+    void store.look({ search, regex });
+  };
   return (
     <span class="llg-search">
       <input
@@ -80,12 +83,10 @@ function Search({ store }: { store: Store }) {
           const text = event.currentTarget.value;
           setTyped(text);
           clearTimeout(timer.current);
-          timer.current = window.setTimeout(() => look(text, query.regex), PAUSE);
+          timer.current = window.setTimeout(() => look(text, store.query.value.regex), PAUSE);
         }}
         onKeyDown={(event) => {
-          if (event.key !== "Enter") return;
-          clearTimeout(timer.current);
-          look(typed, query.regex);
+          if (event.key === "Enter") look(typed, query.regex);
         }}
       />
       <label title="The search is a regular expression">
