@@ -7,6 +7,7 @@ import html
 import importlib
 import importlib.util
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ from llmops_lab import settings as _settings
 from llmops_lab.api import shown
 from llmops_lab.api.display import literal, table
 from llmops_lab.api.export import export_queue, is_page
+from llmops_lab.api.rated import picked
 from llmops_lab.errors import BadInput
 from llmops_lab.escapes import inert
-from llmops_lab.flows import rate_item, rate_results, rate_settle
+from llmops_lab.flows import rate_import, rate_item, rate_results, rate_settle
 from llmops_lab.flows.export import export
+from llmops_lab.flows.rate import add_items
 from llmops_lab.flows.rate_item import OpenQueue, open_queue, rater_of
 from llmops_lab.flows.rate_mlflow import Sent, settle, to_mlflow
 from llmops_lab.ratings.rubric import Rubric
@@ -140,6 +143,13 @@ class Queue:
         """Take a rating or skip back. Nothing is deleted: a row that says so is added, and its number returned."""
         return rate_item.undo(self._opened, item, self._who(rater), {"id": id, "expects": expects})
 
+    def import_ratings(self, path: str | Path) -> list[int]:
+        """Take in the file that a panel offers for what it could not save (a line each); their rows' numbers. Nothing is doubled.
+
+        Raises BadInput that names the refused lines; all others are saved.
+        """
+        return rate_import.import_ratings(self._opened, path)
+
     # -- the owner's side --------------------------------------------------------------------------------------------------
     def ratings(self) -> Any:
         """A DataFrame of all ratings ever saved: item rater value comment seconds side_order created superseded_by.
@@ -193,6 +203,10 @@ class Queue:
         """
         return Preferences(*rate_settle.preferences(self._opened, min_agreement, conversational))
 
+    def strengths(self, *, alpha: float = 0.05) -> Any:
+        """How strong each variant is (Bradley-Terry with ties), with intervals, from a closed queue of pairs or rankings."""
+        return rate_settle.strengths(self._opened, alpha)
+
     def export(self, path: str | Path) -> Path:
         """Write ``records`` to a .csv, .tsv, .json, .jsonl or .parquet file; in the first two no text is run as a formula.
 
@@ -208,6 +222,10 @@ class Queue:
         Told again, a rating takes the place of its older one and nothing is doubled. What cannot be sent waits in the outbox.
         """
         return to_mlflow(self._opened, _settings.load())
+
+    def add(self, grid: Any, cells: Sequence[int]) -> int:
+        """Add these cells of a grid, by their numbers, to the queue (in a queue that compares: their rows); returns how many were new."""
+        return add_items(self._opened, *picked(grid, self._opened.spec, cells))
 
     def close(self) -> Queue:
         """Take no more ratings. From now on records say which prompt and model made which side."""

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from llmops_lab import settings as _settings
 from llmops_lab.api.queue import Queue, show
+from llmops_lab.api.rated import rated
 from llmops_lab.errors import BadInput
-from llmops_lab.flows import rate_grid, rate_rows
 from llmops_lab.flows.rate import make_queue
-from llmops_lab.flows.rate_rows import Columns
-from llmops_lab.grids.rows import Rows, read_rows
-from llmops_lab.ratings.items import Found, Spec
+from llmops_lab.ratings.items import Spec
 from llmops_lab.ratings.rubric import MODES, Rubric
 from llmops_lab.store.ledger import open_ledger
-from llmops_lab.store.rows import rows_of
-
-_FILES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 
 
 def rate(
@@ -60,7 +54,7 @@ def rate(
         raise BadInput("single ratings need levels: lab.Rubric('...', levels={1: 'rude: ...', 2: '...', 3: '...'}).")
     sides: dict[str, Any] = {"a": a, "b": b, "variants": variants}
     columns: dict[str, Any] = {"gold": gold, "suggestions": suggestions, "source": source, "text": text, "prompt": prompt}
-    named, found, grid = _rated(grid_or_rows, mode, sides, columns)
+    named, found, grid = rated(grid_or_rows, mode, sides, columns)
     overlap, names = _raters(raters)
     spec = Spec(mode, held, named, overlap, names, _whole("seed", seed, None), suggestions=suggestions is not None, grid=grid)  # type: ignore[arg-type]
     ledger = open_ledger(_settings.load())
@@ -68,53 +62,6 @@ def rate(
     queue = Queue(ledger, make_queue(ledger, _named(name), spec, found, **amounts))  # type: ignore[arg-type]
     show(queue)
     return queue
-
-
-def _rated(given: Any, mode: str, sides: dict[str, Any], columns: dict[str, Any]) -> tuple[tuple[str, ...], list[Found], str | None]:
-    if hasattr(given, "judges") or (isinstance(given, str) and Path(given).suffix.lower() not in _FILES):
-        return _of_grid(given, mode, sides, columns)
-    table = read_rows(given)
-    replies = rate_rows.reply_columns(mode, table, columns["text"], **sides)
-    prompt = columns["prompt"] or ("prompt" if "prompt" in table.columns else None)
-    if prompt is not None:
-        table.require(prompt)
-    wanted = Columns(replies, prompt, rate_rows.source_columns(table, columns["source"]), columns["gold"], columns["suggestions"])
-    return replies, rate_rows.from_rows(table, wanted), None
-
-
-def _of_grid(given: Any, mode: str, sides: dict[str, Any], columns: dict[str, Any]) -> tuple[tuple[str, ...], list[Found], str | None]:
-    from llmops_lab.api.calls import load
-
-    grid = load(given) if isinstance(given, str) else given
-    if grid.state in ("planned", "running"):
-        raise BadInput(f"the grid is still {grid.state}: a queue holds the replies that are there. Wait for it (g.wait()), then rate.")
-    for name in ("text", "prompt"):
-        if columns[name] is not None:
-            raise BadInput(f"{name}= names a column of plain rows; a grid has its own replies and prompts.")
-    cells = _cells(grid)
-    named = rate_grid.chosen(mode, cells, **sides)
-    planned = getattr(grid, "_planned", None)
-    table: Rows | None = planned.plan.rows if planned else _kept(grid)
-    if table is None and (columns["source"] or isinstance(columns["gold"], str) or isinstance(columns["suggestions"], str)):
-        raise BadInput("the rows of this grid are not at hand. Call lab.grid(...) with the same arguments first: nothing is asked again.")
-    expected = grid.dataset.get("expected")
-    source = rate_rows.source_columns(table, columns["source"]) if table else ()
-    wanted = Columns(named, None, source, columns["gold"], columns["suggestions"], (expected,) if expected else ())
-    request = planned.plan.request if planned else None
-    return named, rate_grid.from_grid(cells, named, wanted, table, request), getattr(grid, "grid_id", None)
-
-
-def _kept(grid: Any) -> Rows | None:
-    ledger, dataset = getattr(grid, "_ledger", None), grid.dataset
-    kept = dict(rows_of(ledger, dataset["digest"])) if ledger and dataset.get("digest") else {}
-    return Rows(list(kept.values()), list(kept), str(dataset["source"]), dataset["digest"]) if kept else None
-
-
-def _cells(grid: Any) -> list[dict[str, Any]]:
-    lines: list[dict[str, Any]] = grid.records()
-    ledger = getattr(grid, "_ledger", None)
-    numbers = [found.row.cell for found in ledger.cells(grid.grid_id)] if ledger else [None] * len(lines)  # a forgotten row leaves a gap
-    return [{**line, "cell": number} for line, number in zip(lines, numbers, strict=True)]
 
 
 def _raters(given: Any) -> tuple[int, tuple[str, ...] | None]:

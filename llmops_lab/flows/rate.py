@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from llmops_lab.errors import BadInput
-from llmops_lab.ratings.items import Found, Spec, build
+from llmops_lab.flows.rate_item import OpenQueue
+from llmops_lab.ratings.items import Found, Item, Spec, build, extend
 from llmops_lab.records import digest
 from llmops_lab.redact import Redactor
 from llmops_lab.store import reviews
@@ -28,6 +30,17 @@ def make_queue(ledger: Ledger, name: str | None, spec: Spec, found: Sequence[Fou
             f"Give this one another name, or open that one: lab.queue({wanted!r})."
         )
     return record.name
+
+
+def add_items(opened: OpenQueue, variants: Sequence[str], found: Sequence[Found]) -> int:
+    """Add further items to a queue that is open, those that it does not hold yet; returns how many. Raises BadInput."""
+    spec, mask = replace(opened.spec, variants=tuple(variants)), Redactor().tree
+
+    def make(there: list[dict[str, Any]]) -> list[tuple[str, str, dict[str, Any]]]:
+        bodies = [mask(item.to_data()) for item in extend(spec, found, [Item.from_data(body) for body in there])]
+        return [(body["item"], body["row_id"], body) for body in bodies]
+
+    return reviews.extend(opened.ledger, opened.queue, make)
 
 
 def _difference(old: Spec, new: Spec) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 from llmops_lab.errors import BadInput, UnknownName
@@ -43,36 +43,44 @@ def chosen(mode: str, cells: Cells, a: str | None, b: str | None, variants: Any)
 
 
 def from_grid(
-    cells: Cells, names: Sequence[str], columns: Columns, table: Rows | None, request: Callable[[int], Request] | None
-) -> list[Found]:  # fmt: skip
-    """Each row of a grid with the replies of these variants.
+    cells: Cells,
+    names: Sequence[str],
+    columns: Columns,
+    table: Rows | None,
+    request: Callable[[Any], Request | None],
+    *,
+    grid: str | None = None,
+    only: Container[int] | None = None,
+) -> list[Found]:
+    """Each row of a grid with the replies of these variants; of the cells in ``only``, where it is given.
 
     ``request`` gives what was sent for a cell, ``table`` the rows, where they are known.
     """
     wanted = {pair: name for name, pair in variants_of(cells).items() if name in names}
     rows: dict[str, list[Mapping[str, Any]]] = {}
     for cell in cells:
-        rows.setdefault(cell["row_id"], []).append(cell)
+        if (cell["prompt"], cell["model"]) in wanted and (only is None or cell["cell"] in only):
+            rows.setdefault(cell["row_id"], []).append(cell)
     table = table or Rows([{}] * len(rows), list(rows), "the grid", "")
     items = dict(zip(table.ids, table.items, strict=True))
     gold, hints = known(table, columns.gold, "gold"), known(table, columns.suggestions, "suggestions")
     found = []
     for row_id, held in rows.items():
-        held = [cell for cell in held if (cell["prompt"], cell["model"]) in wanted]
-        asked = [request(cell["cell"]).messages if request else () for cell in held]
+        sent = [request(cell) for cell in held]
         sides: dict[str, list[Side]] = {name: [] for name in names}
-        for cell, messages in zip(held, asked, strict=True):
+        for cell, each in zip(held, sent, strict=True):
             if cell["text"]:
-                sides[wanted[cell["prompt"], cell["model"]]].append(_side(wanted[cell["prompt"], cell["model"]], cell, messages))
+                name = wanted[cell["prompt"], cell["model"]]
+                sides[name].append(_side(name, cell, each.messages if each else (), grid))
         row = items.get(row_id, {})
-        prompt, images = _asked(asked) or (_fields(row, columns), ())
+        prompt, images = _asked([each.messages for each in sent if each]) or (_fields(row, columns), ())
         found.append(Found(row_id, prompt, sides, shown(row, columns.sources), images, gold.get(row_id, {}), hints.get(row_id, {})))
     return found
 
 
-def _side(name: str, cell: Mapping[str, Any], messages: Sequence[Message]) -> Side:
-    made = {"prompt": cell["prompt"], "model": cell["model"], "replicate": cell["replicate"], "cell": cell["cell"], "key": cell["key"]}
-    return Side("", name, cell["text"], asked=tuple({"role": each.role, "content": each.content} for each in messages), **made)
+def _side(name: str, cell: Mapping[str, Any], messages: Sequence[Message], grid: str | None) -> Side:
+    made = {part: cell[part] for part in ("prompt", "model", "replicate", "cell", "key")}
+    return Side("", name, cell["text"], asked=tuple({"role": each.role, "content": each.content} for each in messages), grid=grid, **made)
 
 
 def _asked(asked: Sequence[Sequence[Message]]) -> tuple[str, tuple[str, ...]] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,7 +44,7 @@ def to_mlflow(opened: OpenQueue, settings: Settings) -> Sent:
     ledger, items = opened.ledger, items_of(opened)
     rows = [row for row in reviews.history(ledger, opened.queue) if row.superseded_by is None]
     settled = reviews.settled(ledger, opened.queue)
-    cells = _cells(opened)
+    cells = _cells(opened, items.values())
     by_item: dict[str, list[RatingRow]] = {}
     for row in rows:
         by_item.setdefault(row.item, []).append(row)
@@ -85,12 +85,12 @@ def _dataset_entry(
     opened: OpenQueue, settings: Settings, item: Item, expectations: Mapping[str, Any], rater: str | None = None
 ) -> dict[str, Any]:
     # One record of the evaluation dataset ``ratings-QUEUE``: the row's fields, and what is expected of them.
-    inputs = _fields(opened, item.row_id) or ({"prompt": item.prompt} if item.prompt else {"row_id": item.row_id})
+    inputs = _fields(opened, item) or ({"prompt": item.prompt} if item.prompt else {"row_id": item.row_id})
     if opened.spec.mode == "single" and opened.name in expectations:
         inputs = {**inputs, "reply": item.sides[0].text}
     tags = {"row_id": item.row_id, "queue": opened.name, "item": item.item, "rater": rater}
     record = {"inputs": inputs, "expectations": dict(expectations), "tags": tags}
-    return {"dataset": f"ratings-{opened.name}", "experiment": settings.experiment, "records": [record]}
+    return {"dataset": f"ratings-{opened.name}".replace("'", ""), "experiment": settings.experiment, "records": [record]}
 
 
 def _expected(opened: OpenQueue, item: Item, value: Any) -> dict[str, Any]:
@@ -100,21 +100,23 @@ def _expected(opened: OpenQueue, item: Item, value: Any) -> dict[str, Any]:
     return {opened.name: value, **({"preferred": preferred[0]} if len(preferred) == 1 else {})}
 
 
-def _fields(opened: OpenQueue, row_id: str) -> dict[str, Any]:
-    record = opened.ledger.grid(opened.spec.grid) if opened.spec.grid else None
+def _fields(opened: OpenQueue, item: Item) -> dict[str, Any]:
+    grid = item.sides[0].grid
+    record = opened.ledger.grid(grid) if grid else None
     dataset = record["plan"]["dataset"] if record else {}
-    kept = dict(rows_of(opened.ledger, dataset["digest"], [row_id])) if dataset.get("digest") else {}
-    return {name: value for name, value in kept.get(row_id, {}).items() if name != dataset.get("expected")}
+    kept = dict(rows_of(opened.ledger, dataset["digest"], [item.row_id])) if dataset.get("digest") else {}
+    return {name: value for name, value in kept.get(item.row_id, {}).items() if name != dataset.get("expected")}
 
 
-def _cells(opened: OpenQueue) -> dict[int, CellState]:
-    return {each.row.cell: each for each in opened.ledger.cells(opened.spec.grid)} if opened.spec.grid else {}
+def _cells(opened: OpenQueue, items: Iterable[Item]) -> dict[tuple[str, int], CellState]:
+    grids = {side.grid for item in items for side in item.sides if side.grid is not None}
+    return {(grid, each.row.cell): each for grid in grids for each in opened.ledger.cells(grid)}
 
 
-def _trace(opened: OpenQueue, settings: Settings, item: Item, side: Side, cells: Mapping[int, CellState]) -> dict[str, Any]:
-    record = opened.ledger.grid(opened.spec.grid) if opened.spec.grid else None
+def _trace(opened: OpenQueue, settings: Settings, item: Item, side: Side, cells: Mapping[tuple[str, int], CellState]) -> dict[str, Any]:
+    record = opened.ledger.grid(side.grid) if side.grid else None
     asked = tuple(Message(each["role"], _content(each["content"])) for each in side.asked) or (Message("user", item.prompt),)
-    cell = cells.get(side.cell) if side.cell is not None else None
+    cell = cells.get((side.grid, side.cell)) if side.grid is not None and side.cell is not None else None
     if record is not None and cell is not None:
         return cell_trace(cell, Request(asked), record, settings)
     return {

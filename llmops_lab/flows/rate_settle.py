@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import Any
 
 from llmops_lab.errors import BadInput
@@ -10,6 +11,7 @@ from llmops_lab.flows.rate_item import OpenQueue
 from llmops_lab.ratings.items import Item
 from llmops_lab.ratings.settle import Said, beats, by_item, consistency, disagreements, gold_hits, votes
 from llmops_lab.stats.agreement import Agreement, agreement
+from llmops_lab.stats.bradley_terry import BradleyTerry, bradley_terry
 from llmops_lab.stats.intervals import wilson
 from llmops_lab.store import reviews
 
@@ -84,6 +86,28 @@ def _disagreement(item: Item, ratings: Sequence[Said]) -> dict[str, Any]:
         "values": {each.rater: each.value for each in ratings},
         "comments": {each.rater: each.comment for each in ratings if each.comment},
     }
+
+
+def strengths(opened: OpenQueue, alpha: float) -> BradleyTerry:
+    """How strong each variant is, from all that was preferred; what was settled counts in place of an item's votes. Raises BadInput."""
+    if opened.spec.mode == "single":
+        raise BadInput("strengths come from comparisons. Rate pairs: lab.rate(..., mode='pairwise', a=..., b=...), or mode='ranking'.")
+    if opened.closed is None:
+        raise BadInput("strengths name prompts and models, and those are hidden while people rate. Close the queue first: q.close().")
+    items = items_of(opened)
+    settled = {name: body["value"] for name, body in reviews.settled(opened.ledger, opened.queue).items()}
+    first: list[str] = []
+    second: list[str] = []
+    outcome: list[int] = []
+    about: list[str] = []
+    for name, ratings in by_item(opened.spec, said(opened)).items():
+        for value in [settled[name]] if name in settled else [each.value for each in ratings]:
+            for left, right in combinations(items[name].sides, 2):
+                first.append(left.variant)
+                second.append(right.variant)
+                outcome.append(beats(opened.spec.mode, value, left.side, right.side))
+                about.append(name)
+    return bradley_terry(first, second, outcome, items=about, alpha=alpha)
 
 
 def preferences(opened: OpenQueue, min_agreement: float, conversational: bool) -> tuple[list[dict[str, Any]], dict[str, int]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One reply. ``variant`` says who made it, ``cell`` which cell of the grid it is (None where it comes from plain rows).
+    """One reply. ``variant`` says who made it, ``cell`` which cell of ``grid`` it is (None where it comes from plain rows).
 
     ``asked`` are the messages that it answers, as far as they are known.
     """
@@ -31,6 +31,7 @@ class Side:
     cell: int | None = None
     key: str | None = None
     asked: tuple[Mapping[str, Any], ...] = ()
+    grid: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +116,7 @@ class Found:
 
 def build(spec: Spec, found: Sequence[Found], *, limit: int | None, repeats: int) -> tuple[Spec, list[Item]]:
     """The items of a queue, and its spec with what was drawn. Raises BadInput where nothing is left to rate."""
-    make = _singles if spec.mode == "single" else _pairs if spec.mode == "pairwise" else _rankings
-    made = [(row, item) for row in found for item in make(spec, row)]
+    made = [(row, item) for row in found for item in _maker(spec)(spec, row)]
     _differ([item.item for _, item in made])
     left_out = len(found) - len({row.row_id for row, _ in made})
     if not made:
@@ -135,6 +135,29 @@ def build(spec: Spec, found: Sequence[Found], *, limit: int | None, repeats: int
     items += [replace(by_name[first], item=name) for name, first in again.items()]
     mark = digest([item.to_data() for item in items])
     return replace(spec, gold=gold, repeats=again, left_out=left_out, items=mark), items
+
+
+def extend(spec: Spec, found: Sequence[Found], there: Sequence[Item]) -> list[Item]:
+    """Further items for a queue that is there; what it holds already is left out."""
+    held = {_replies(item) for item in there}
+    taken = {item.item for item in there} | spec.repeats.keys()
+    made = []
+    for item in (each for row in found for each in _maker(spec)(spec, row)):
+        if _replies(item) not in held:
+            names = (item.row_id, *(f"{item.row_id}~{number}" for number in range(1, len(taken) + 2)))
+            name = next(each for each in names if each not in taken)
+            made.append(replace(item, item=name))
+            taken.add(name)
+            held.add(_replies(item))
+    return made
+
+
+def _maker(spec: Spec) -> Callable[[Spec, Found], list[Item]]:
+    return {"single": _singles, "pairwise": _pairs, "ranking": _rankings}[spec.mode]
+
+
+def _replies(item: Item) -> tuple[Any, ...]:
+    return tuple((side.grid, side.cell, side.variant, item.row_id if side.grid is None else "") for side in item.sides)
 
 
 def _item(row: Found, name: str, sides: Sequence[Side]) -> Item:

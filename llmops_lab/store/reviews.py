@@ -24,6 +24,8 @@ from llmops_lab.store.ledger import Ledger
 TABLES = ("queues", "items", "ratings", "leases", "adjudications")
 Execute = Callable[..., list[Any]]
 _CURRENT = "NOT EXISTS (SELECT 1 FROM ratings n WHERE n.queue = r.queue AND n.item = r.item AND n.rater = r.rater AND n.supersedes = r.seq)"
+_ITEM = "INSERT INTO items (queue, item, position, row_id, body) VALUES (?, ?, ?, ?, ?)"
+_CLOSED = "this queue is closed: it takes nothing more. What was rated before is kept; lab.rate(..., name=...) makes a new one."
 _RATING = "r.seq, r.id, r.item, r.rater, r.supersedes, r.kind, r.body, r.created"
 
 
@@ -73,11 +75,24 @@ def create(ledger: Ledger, name: str, spec: dict[str, Any], items: Iterable[tupl
         )
         for position, (item, row_id, body) in enumerate(items if made else ()):
             values = (queue, item, position, storable(row_id), canonical(body))
-            execute("INSERT INTO items (queue, item, position, row_id, body) VALUES (?, ?, ?, ?, ?)", values)
+            execute(_ITEM, values)
     found = find(ledger, name)
     if found is None:
         raise UnknownName("queue", name, names(ledger))
     return found
+
+
+def extend(ledger: Ledger, queue: str, make: Callable[[list[dict[str, Any]]], Iterable[tuple[str, str, dict[str, Any]]]]) -> int:
+    """Add the items that ``make`` says, given the bodies of those that are there; returns how many. Raises BadInput for a closed queue."""
+    with _held(ledger, queue) as (execute, closed):
+        if closed is not None:
+            raise BadInput(_CLOSED)
+        there = execute("SELECT body FROM items WHERE queue = ? ORDER BY position", (queue,))
+        ((last,),) = execute("SELECT MAX(position) FROM items WHERE queue = ?", (queue,))
+        added = 0
+        for added, (item, row_id, body) in enumerate(make([json.loads(text) for (text,) in there]), 1):
+            execute(_ITEM, (queue, item, (last or 0) + added, storable(row_id), canonical(body)))
+        return added
 
 
 def find(ledger: Ledger, name: str) -> QueueRecord | None:
@@ -145,9 +160,7 @@ def add(
         if known:
             return _same(known[0], (queue, item, rater))
         if closed is not None:
-            raise BadInput(
-                "this queue is closed: it takes no more ratings. What was rated before is kept; lab.rate(..., name=...) makes a new one."
-            )
+            raise BadInput(_CLOSED)
         head = _head(execute, queue, item, rater)
         _check(head, kind, expects, item)
         row = (storable(ident), queue, item, rater, head.seq if head else 0, kind, canonical(body), time.time())
