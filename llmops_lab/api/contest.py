@@ -103,9 +103,13 @@ class Contest:
 
     def _shown(self) -> tuple[tuple[str, str], str]:
         lines = self._lines()
-        names = ("row_id", "value", "a_first", "b_first", "reason")
+        sides = {"a": self.a, "b": self.b}
+        shown = [
+            [line["row_id"], *(sides.get(line[name], line[name]) for name in ("value", "a_first", "b_first")), _short(line["reason"])]
+            for line in lines[:_SHOWN]
+        ]
         more = f" ({len(lines) - _SHOWN:,} more lines in .frame())" if len(lines) > _SHOWN else ""
-        return table(names, [[_short(line[name]) for name in names] for line in lines[:_SHOWN]]), more
+        return table(("row", "better", f"with {self.a} first", f"with {self.b} first", "reason"), shown), more
 
     def __repr__(self) -> str:
         (plain, _), more = self._shown()
