@@ -125,12 +125,15 @@ def calibrate(
 
 
 def _scores(judge: Any, cases: Sequence[Case]) -> list[float]:
-    def score(case: Case) -> float:
-        value = case.score if case.ask is None or case.score is not None else case.ask(judge).value
-        return math.nan if value is None else float(value)
+    def score(case: Case) -> Score:
+        return Score(case.score) if case.ask is None or case.score is not None else case.ask(judge)
 
     with ThreadPoolExecutor(judge.at_once, thread_name_prefix="llmops_lab-judge") as threads:
-        return list(threads.map(score, cases))
+        found = list(threads.map(score, cases))
+    if all(each.value is None for each in found):
+        why = next((each.error or each.reason for each in found if each.error or each.reason), "no score is on record")
+        raise BadInput(f"{judge.name} scored none of {len(found):,} items: {why}")
+    return [math.nan if each.value is None else float(each.value) for each in found]
 
 
 def _numbers(cases: Sequence[Case], order: Sequence[Any] | None) -> list[list[float]]:

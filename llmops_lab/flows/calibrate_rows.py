@@ -51,7 +51,7 @@ def _asked(row: Mapping[str, Any], columns: Columns, judge: Any) -> Score:
     text = row.get(columns.text)
     if text is None:
         return Score(None, reason="this row has no text")
-    shown = {name: value for name, value in row.items() if name not in (columns.label, columns.rater)}
+    shown = {name: value for name, value in row.items() if name not in (columns.text, columns.label, columns.rater)}
     score: Score = judge(Reply(str(text), "stop"), row.get(columns.expected) if columns.expected else None, shown)
     return score
 
