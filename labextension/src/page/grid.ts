@@ -9,6 +9,7 @@ import { type Answer, type Host, Refused } from "../kit/host";
 import { decoded } from "../kit/rest";
 
 const CELLS_A_PAGE = 120;
+const BINS = 12;
 const MOST_GROUPS = 60;
 const COPY = "this is a copy to be read: what changes a grid is done in a notebook.";
 
@@ -250,14 +251,14 @@ export class Grid {
     if (!whole) throw new Refused("UnknownName", `There is no scorer called ${scorer}.`);
     const { found } = await this.looked(query);
     if (found.length === this.size || !whole.figures) return { ...whole, cells: found.length };
-    const { edges } = whole.figures;
+    const edges = edgesOf(this.values(found, whole.figures.scorer), whole.figures.binary ? 2 : BINS);
     const variants = this.opened.variants.map((_, number) => {
       const mine = found.filter((at) => this.cell("variant")[at] === number);
       const counts = Array<number>(edges.length - 1).fill(0);
       for (const value of this.values(mine, whole.figures!.scorer)) counts[bin(value, edges)]!++;
       return { ...this.mean(mine, whole.figures!.scorer), counts };
     });
-    return { ...whole, cells: found.length, figures: { ...whole.figures, variants } };
+    return { ...whole, cells: found.length, figures: { ...whole.figures, edges, variants } };
   }
 
   private async groups({ query, by = "", scorer = "" }: Params): Promise<Groups> {
@@ -315,9 +316,12 @@ function grouped<K>(groups: Map<K, number[]>, key: K): number[] {
 }
 
 function words(search: string): (text: string) => boolean {
-  const wanted = search.toLowerCase();
-  return (text) => text.toLowerCase().includes(wanted);
+  const wanted = folded(search);
+  return (text) => folded(text).includes(wanted);
 }
+
+/** Near enough to Python's casefold: "Straße" is found by "STRASSE". */
+const folded = (text: string): string => text.toUpperCase().toLowerCase().replaceAll("ς", "σ");
 
 function pattern(search: string): (text: string) => boolean {
   try {
@@ -334,6 +338,14 @@ function sorted<T>(items: T[], value: (item: T) => any, descending = false): T[]
   const there = keyed.filter(({ key }) => !nothing(key));
   there.sort((one, other) => (one.key === other.key ? 0 : one.key < other.key === descending ? 1 : -1));
   return [...there, ...keyed.filter(({ key }) => nothing(key))].map(({ item }) => item);
+}
+
+function edgesOf(values: number[], bins: number): number[] {
+  let low = values.length ? values.reduce((one, other) => Math.min(one, other)) : 0;
+  let high = values.length ? values.reduce((one, other) => Math.max(one, other)) : 1;
+  if (low >= 0 && high <= 1) [low, high] = [0, 1];
+  else if (low === high) [low, high] = [low - 0.5, high + 0.5];
+  return Array.from({ length: bins + 1 }, (_, at) => (at === bins ? high : low + (at * (high - low)) / bins));
 }
 
 function bin(value: number, edges: number[]): number {
