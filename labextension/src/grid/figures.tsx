@@ -36,7 +36,7 @@ function Value({ mean, min, max, label }: { mean: Mean; min: number; max: number
 
 export function Figures({ store, opened }: { store: Store; opened: Opened }) {
   const figures = store.summary.value?.figures;
-  if (!opened.scorers.length) return <p class="ll-muted">This grid has no scorer, so there are no figures.</p>;
+  if (!opened.scorers.length) return null; // the line above says so
   const names = opened.variants.map((pair) => variantName(pair, opened.variants));
   const [min, max] = [figures?.edges[0] ?? 0, figures?.edges.at(-1) ?? 1];
   return (

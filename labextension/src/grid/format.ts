@@ -33,3 +33,7 @@ export function isFiltered(query: Query): boolean {
 export function seconds(value: number | null | undefined): string {
   return value !== null && value !== undefined && value < 0.001 ? "<0.001" : number(value);
 }
+
+export function several(cells: number): string {
+  return `${cells.toLocaleString("en")} cell${cells === 1 ? "" : "s"}`;
+}

@@ -6,6 +6,8 @@ import { type Cell, type Line, NUMBERS, type Opened } from "./wire";
 
 const HEIGHT = { cells: 30, rows: 66 };
 const OVERSCAN = 6;
+/** With more scorers a cell beside others shows the chosen one alone. */
+const MOST_SCORES = 3;
 const UNITS: Record<string, string> = { input_tokens: "tokens in", output_tokens: "tokens out", cost_usd: "cost $", latency_s: "seconds", ttft_s: "first token" };
 
 interface Column {
@@ -33,7 +35,7 @@ export function columnsOf(opened: Opened, layout: string, scorer: string): Colum
   if (several(1)) made.push(plain("model", "model", "130px", "variant"));
   made.push(plain("status", "status", "84px", "status"), plain("text", "reply", "minmax(240px, 3fr)", "text"));
   opened.scorers.forEach(({ name }) => made.push({ ...plain(`s:${name}`, name, "92px", name), numeric: true }));
-  NUMBERS.slice(0, 4).forEach((name) => made.push({ ...plain(name, UNITS[name]!, "86px", name), numeric: true }));
+  NUMBERS.slice(0, 4).forEach((name) => made.push({ ...plain(name, UNITS[name]!, "92px", name), numeric: true }));
   return made;
 }
 
@@ -141,6 +143,7 @@ export function Sheet({ store, opened }: { store: Store; opened: Opened }) {
       aria-rowcount={count + 1}
       aria-colcount={columns.length}
       aria-multiselectable="true"
+      style={{ height: `min(460px, 70vh, ${Math.max(120, HEADER + count * height + 18)}px)` }}
       aria-activedescendant={count ? `llg-${opened.name.length}-${active}-${column}` : undefined}
       onKeyDown={keyed}
     >
@@ -184,6 +187,7 @@ export function Sheet({ store, opened }: { store: Store; opened: Opened }) {
               opened={opened}
               selection={store.selection.value}
               shown={store.detail.value?.cell ?? -1}
+              scorer={store.scorer.value}
               mark={store.drawn.value}
               onPick={(column) => {
                 store.active.value = { line: at, column };
@@ -217,6 +221,7 @@ interface RowGiven {
   opened: Opened;
   selection: ReadonlySet<number>;
   shown: number;
+  scorer: string;
   mark: number;
   onPick: (column: number) => void;
 }
@@ -272,9 +277,12 @@ function Inside({ column, line, cell, picked, given }: { column: Column; line: L
       <span class={cell.text === null ? (cell.status === "failed" ? "ll-bad" : "ll-muted") : "llg-reply"}>{reply(cell, state)}</span>
       {column.cell !== undefined && cell.status === "ok" && (
         <span class="llg-scores">
-          {opened.scorers.map((each, at) => (
-            <Score key={each.name} name={opened.scorers.length > 1 ? each.name : ""} value={cell.scores[at] ?? null} asked />
-          ))}
+          {opened.scorers.map(
+            (each, at) =>
+              (opened.scorers.length <= MOST_SCORES || each.name === given.scorer) && (
+                <Score key={each.name} name={opened.scorers.length > 1 ? each.name : ""} value={cell.scores[at] ?? null} asked />
+              ),
+          )}
         </span>
       )}
     </>

@@ -1,6 +1,6 @@
 // What is looked for: search, filters, groups, layout.
 import { useEffect, useRef, useState } from "preact/hooks";
-import { isFiltered, variantName } from "./format";
+import { isFiltered, several, variantName } from "./format";
 import type { Store } from "./store";
 import { type Opened, PLAIN } from "./wire";
 
@@ -36,7 +36,7 @@ export function Tools({ store, opened }: { store: Store; opened: Opened }) {
       />
       {names.length > 1 && <Choice label="lines" value={query.layout} options={[["rows", "a row, variants beside"], ["cells", "one a cell"]]} on={(layout) => store.look({ layout: layout as "rows" | "cells", sort: "", by: -1, variant: -1 })} />}
       <span class="llg-count" role="status">
-        {isFiltered(query) ? `${cells.toLocaleString("en")} of ${total.toLocaleString("en")} cells` : `${total.toLocaleString("en")} cells`}
+        {isFiltered(query) ? `${cells.toLocaleString("en")} of ${several(total)}` : several(total)}
       </span>
       {query.where && <span class="llg-chip">{query.where[0]}: {query.where[1]}</span>}
       {isFiltered(query) && (

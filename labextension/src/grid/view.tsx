@@ -4,7 +4,7 @@ import type { Host } from "../kit/host";
 import { Deeds } from "./deeds";
 import { DetailPane } from "./detail";
 import { Figures, GroupTable } from "./figures";
-import { money } from "./format";
+import { money, several } from "./format";
 import { Sheet } from "./sheet";
 import { Store } from "./store";
 import { Tools } from "./tools";
@@ -65,7 +65,7 @@ function Head({ store, opened }: { store: Store; opened: Opened }) {
   const done = (counts?.ok ?? 0) + (counts?.failed ?? 0);
   const parts = counts
     ? [`${counts.ok!.toLocaleString("en")} of ${total.toLocaleString("en")} answered`, counts.failed ? `${counts.failed.toLocaleString("en")} failed` : "", cost ? money(cost) : ""]
-    : [`${total.toLocaleString("en")} cells`, broken || `reading them: ${Math.round(share * 100)} %`];
+    : [several(total), broken || `reading them: ${Math.round(share * 100)} %`];
   const act = (method: string) => void store.tried(async () => void (await store.act(method, {})));
   return (
     <header class="llg-title">
