@@ -15,6 +15,7 @@ demo: .venv/.core  ## install the core, then run the main job on the embedded mo
 	@$(BIN)/llmops-lab demo
 
 test: .venv/.all  ## install everything, then run the tests and the notebooks
+	@$(BIN)/python hatch_build.py || true
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=300 tests notebooks
 
 lab: .venv/.all  ## open JupyterLab on the first notebook
@@ -26,6 +27,8 @@ check: .venv/.all  ## lint, format, types, architecture contracts, dead code, do
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/vulture
+	@command -v node >/dev/null || echo "node is not there: the TypeScript is not checked"
+	! command -v node >/dev/null || { $(BIN)/python hatch_build.py && cd labextension && ../$(BIN)/jlpm lint; }
 	$(BIN)/python tools/reference.py --check
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
@@ -44,8 +47,8 @@ notebooks: .venv/.all  ## run the notebooks and store what they show
 reference: .venv/.all  ## write docs/reference anew from the code
 	@$(BIN)/python tools/reference.py
 
-front: .venv/.all  ## build the views' bundles (wants node; pip install does it too)
-	@cd labextension && ../$(BIN)/jlpm install --immutable && ../$(BIN)/jlpm build
+front: .venv/.all  ## build the bundles of the views anew where their sources changed (wants node)
+	@$(BIN)/python hatch_build.py
 
 # Stamps: a second run installs nothing unless the dependencies changed. The project itself is installed in place.
 .venv/.pip:

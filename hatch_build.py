@@ -25,16 +25,18 @@ class FrontEnd(BuildHookInterface):  # type: ignore[type-arg]
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Build the bundles unless they are newer than their sources. An sdist without them is an error, a wheel is not."""
-        root = Path(self.root)
-        static, front = root / "llmops_lab" / "widgets" / "static", root / "labextension"
-        if _fresh(static, front):
-            return
-        problem = _build(front)
+        problem = refresh(Path(self.root))
         if not problem:
             return
         if self.target_name == "sdist":
             raise RuntimeError(f"{problem} An sdist brings the bundles of the views, so that others need no node.")
         self.app.display_warning(f"{problem} The package is built without the live views; what they show stands in static tables.")
+
+
+def refresh(root: Path) -> str:
+    """Build the bundles of this source tree unless they are newer than their sources; "" or what went wrong."""
+    front = root / "labextension"
+    return "" if _fresh(root / "llmops_lab" / "widgets" / "static", front) else _build(front)
 
 
 def _fresh(static: Path, front: Path) -> bool:
@@ -61,3 +63,7 @@ def _build(front: Path) -> str:
         if done.returncode:
             return f"jlpm {' '.join(words)} failed:\n{(done.stdout + done.stderr)[-4000:]}\n"
     return ""
+
+
+if __name__ == "__main__":  # what `make front` does
+    sys.exit(refresh(Path(__file__).resolve().parent))

@@ -1,17 +1,10 @@
 // The only ways by which text of models, people and files reaches the page. All of them end in text nodes.
-import { lexer, type Token, type Tokens } from "marked";
 import type { ComponentChildren, JSX } from "preact";
 import { useMemo } from "preact/hooks";
+import { blocks, type Block, type Inline, type Item } from "./markdown";
 
-// marked's time grows with the square, for links with the cube, of the marks in one block: 4,000 characters of "![](" take it seven seconds.
-// Texts beyond these bounds are shown as they are.
-const LONGEST = 50_000;
-const LONGEST_BLOCK = 10_000;
-const MOST_MARKS = 6000;
-const MOST_MARKS_IN_BLOCK = 400;
-const MARK = /[[\]()*_~`<!&\\^@:]/g;
-const NESTED = /^(?:\s*(?:>|[-*+](?:\s|$)|\d+[.)](?:\s|$))){9}/;
-const DEEPEST = 24;
+/** Longer texts are shown as they are: their many elements would hold up the page. */
+const LONGEST = 100_000;
 const PICTURE = /^data:image\/(?:png|jpeg|gif|webp);base64,[A-Za-z0-9+/=\s]+$/;
 
 /** The text as it is, line by line. */
@@ -26,151 +19,92 @@ export function Picture({ src, alt = "" }: { src: string; alt?: string }) {
 
 /** Markdown as elements: raw HTML stays text, a link is its text and its address, a remote picture is its address. */
 export function Markdown({ text }: { text: string }) {
-  const tokens = useMemo(() => parsed(text), [text]);
-  return tokens ? <div class="ll-markdown">{blocks(tokens, 0)}</div> : <Plain text={text} />;
+  const read = useMemo(() => (text.length > LONGEST ? null : blocks(text)), [text]);
+  return read ? <div class="ll-markdown">{read.map(block)}</div> : <Plain text={text} />;
 }
 
-function parsed(text: string): Token[] | null {
-  if (!bearable(text)) return null;
-  try {
-    return lexer(text, { gfm: true });
-  } catch {
-    return null; // nested beyond what the parser's own recursion holds
-  }
-}
+type Heading = "h3" | "h4" | "h5" | "h6";
 
-/** Whether marked is done with this text within a moment. What stands between fences costs it nothing. */
-function bearable(text: string): boolean {
-  if (text.length > LONGEST) return false;
-  let length = 0;
-  let marks = 0;
-  let all = 0;
-  let fence = "";
-  for (const line of text.split("\n")) {
-    if (fence) {
-      if (/^ {0,3}(`+|~+)\s*$/.exec(line)?.[1]?.startsWith(fence)) fence = "";
-      continue;
-    }
-    fence = /^ {0,3}(`{3,}(?=[^`]*$)|~{3,})/.exec(line)?.[1] ?? "";
-    if (fence || !line.trim()) length = marks = 0;
-    else {
-      length += line.length;
-      const found = line.match(MARK)?.length ?? 0;
-      marks += found;
-      all += found;
-      if (length > LONGEST_BLOCK || marks > MOST_MARKS_IN_BLOCK || all > MOST_MARKS || NESTED.test(line)) return false;
-    }
-  }
-  return true;
-}
-
-function blocks(tokens: Token[] | undefined, depth: number): ComponentChildren {
-  return tokens?.map((token) => one(token, depth + 1));
-}
-
-type Heading = "h1" | "h2" | "h3" | "h4" | "h5" | "h6";
-
-function one(token: Token, depth: number): JSX.Element | string {
-  if (depth > DEEPEST) return token.raw;
-  const inside = () => blocks((token as { tokens?: Token[] }).tokens, depth);
-  switch (token.type) {
-    case "space":
-    case "def":
-      return "";
+function block(it: Block): JSX.Element {
+  switch (it.kind) {
     case "heading": {
-      const Level = `h${Math.min(6, (token as Tokens.Heading).depth + 2)}` as Heading; // below the headings of the view
-      return <Level>{inside()}</Level>;
+      const Level = `h${Math.min(6, it.level + 2)}` as Heading; // below the headings of the view
+      return <Level>{it.inline.map(inline)}</Level>;
     }
     case "paragraph":
-      return <p>{inside()}</p>;
-    case "blockquote":
-      return <blockquote>{inside()}</blockquote>;
-    case "list":
-      return list(token as Tokens.List, depth);
+      return <p>{it.inline.map(inline)}</p>;
     case "code":
       return (
         <pre tabIndex={0}>
-          <code>{(token as Tokens.Code).text}</code>
+          <code>{it.text}</code>
         </pre>
       );
-    case "codespan":
-      return <code>{(token as Tokens.Codespan).text}</code>;
-    case "table":
-      return grid(token as Tokens.Table, depth);
-    case "hr":
+    case "rule":
       return <hr />;
-    case "br":
-      return <br />;
-    case "strong":
-      return <strong>{inside()}</strong>;
-    case "em":
-      return <em>{inside()}</em>;
-    case "del":
-      return <del>{inside()}</del>;
-    case "link":
-      return link(token as Tokens.Link, depth);
-    case "image":
-      return picture(token as Tokens.Image);
-    case "checkbox":
-      return ""; // drawn by its list item
-    case "text":
-      return (token as Tokens.Text).tokens ? <>{inside()}</> : (token as Tokens.Text).text;
-    case "escape":
-      return (token as Tokens.Escape).text;
-    default:
-      return token.raw; // HTML, and whatever is not known here, stays text
+    case "quote":
+      return <blockquote>{it.blocks.map(block)}</blockquote>;
+    case "list":
+      return it.ordered ? <ol start={it.start}>{it.items.map(item)}</ol> : <ul>{it.items.map(item)}</ul>;
+    case "table":
+      return (
+        <table>
+          <thead>
+            <tr>{it.head.map((cell) => <th>{cell.map(inline)}</th>)}</tr>
+          </thead>
+          <tbody>
+            {it.rows.map((row) => (
+              <tr>{row.map((cell) => <td>{cell.map(inline)}</td>)}</tr>
+            ))}
+          </tbody>
+        </table>
+      );
   }
 }
 
-function list(token: Tokens.List, depth: number) {
-  const items = token.items.map((item) => (
+function item({ done, blocks: inside }: Item) {
+  // A lone paragraph is the item's own text.
+  const [first, ...rest] = inside;
+  const own: ComponentChildren = first?.kind === "paragraph" ? first.inline.map(inline) : first && block(first);
+  return (
     <li>
-      {item.task && <input type="checkbox" checked={item.checked} disabled aria-label={item.checked ? "done" : "not done"} />}
-      {blocks(item.tokens, depth)}
+      {done !== null && <input type="checkbox" checked={done} disabled aria-label={done ? "done" : "not done"} />}
+      {own}
+      {rest.map(block)}
     </li>
-  ));
-  return token.ordered ? <ol start={Number(token.start) || 1}>{items}</ol> : <ul>{items}</ul>;
-}
-
-function grid(token: Tokens.Table, depth: number) {
-  return (
-    <table>
-      <thead>
-        <tr>
-          {token.header.map((cell) => (
-            <th>{blocks(cell.tokens, depth)}</th>
-          ))}
-        </tr>
-      </thead>
-      <tbody>
-        {token.rows.map((row) => (
-          <tr>
-            {row.map((cell) => (
-              <td>{blocks(cell.tokens, depth)}</td>
-            ))}
-          </tr>
-        ))}
-      </tbody>
-    </table>
   );
 }
 
-/** Never something to click: what a model wrote must not lead anybody anywhere. The address can be read. */
-function link(token: Tokens.Link, depth: number) {
-  const same = token.text === token.href || `mailto:${token.text}` === token.href;
-  return (
-    <span class="ll-link">
-      {blocks(token.tokens, depth)}
-      {!same && <span class="ll-address"> ({token.href})</span>}
-    </span>
-  );
-}
-
-function picture(token: Tokens.Image) {
-  if (PICTURE.test(token.href)) return <Picture src={token.href} alt={token.text} />;
-  return (
-    <span class="ll-link">
-      [picture{token.text && `: ${token.text}`}]<span class="ll-address"> ({token.href.slice(0, 200)})</span>
-    </span>
-  );
+function inline(it: Inline): ComponentChildren {
+  if (typeof it === "string") return it;
+  switch (it.kind) {
+    case "code":
+      return <code>{it.text}</code>;
+    case "strong":
+      return <strong>{it.inside.map(inline)}</strong>;
+    case "em":
+      return <em>{it.inside.map(inline)}</em>;
+    case "strongem":
+      return (
+        <strong>
+          <em>{it.inside.map(inline)}</em>
+        </strong>
+      );
+    case "del":
+      return <del>{it.inside.map(inline)}</del>;
+    case "link":
+      // Never something to click: what a model wrote must not lead anybody anywhere. The address can be read.
+      return (
+        <span class="ll-link">
+          {it.inside.map(inline)}
+          {(it.inside.length !== 1 || it.inside[0] !== it.href) && <span class="ll-address"> ({it.href})</span>}
+        </span>
+      );
+    case "picture":
+      if (PICTURE.test(it.src)) return <Picture src={it.src} alt={it.alt} />;
+      return (
+        <span class="ll-link">
+          [picture{it.alt && `: ${it.alt}`}]<span class="ll-address"> ({it.src.slice(0, 200)})</span>
+        </span>
+      );
+  }
 }
