@@ -78,7 +78,7 @@ def reply_groups(rows: Sequence[str], a: Side, b: Side) -> list[Group]:
     """Groups by the replies of both sides together: what knew which side said it could not be tested in pairs."""
     texts = [" \n".join(cell["text"] for side in (a, b) for cell in side.cells[row] if cell["text"]) for row in rows]
     counts = [max(1, sum(bool(cell["text"]) for side in (a, b) for cell in side.cells[row])) for row in rows]
-    lengths = [len(text) / count if text else None for text, count in zip(texts, counts, strict=True)]
+    lengths = [float(round(len(text) / count)) if text else None for text, count in zip(texts, counts, strict=True)]
     return [*_quarters("length", "length of the replies", lengths, " characters"), *_grams("replies", texts)]
 
 

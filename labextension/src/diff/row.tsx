@@ -139,7 +139,7 @@ function Other(given: { name: string; base: Cell | undefined; cell: Cell; line: 
 
 function Head({ name, cell, note }: { name: string; cell: Cell; note: string }) {
   const score = typeof cell.score === "number" ? short(cell.score) : cell.score === null ? "" : cell.score ? "true" : "false";
-  const facts = [cell.model, score && `score ${score}`, cell.finish_reason === "length" && "cut by the token limit", cell.latency_s !== null && `${short(cell.latency_s)} s`];
+  const facts = [cell.model, score && `score ${score}`, cell.finish_reason === "length" && "cut by the token limit", cell.latency_s !== null && `${cell.latency_s.toFixed(2)} s`];
   return (
     <header>
       <h4>{name}</h4> <span class="ll-muted">{note}</span>

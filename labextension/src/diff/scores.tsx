@@ -40,7 +40,7 @@ function Histogram({ variant, edges, most, scorer }: { variant: Variant; edges: 
             <rect x={at * width + 1} width={Math.max(1, width - 2)} y={12 + HEIGHT - height} height={height}>
               <title>{`${name(at)}: ${count} rows`}</title>
             </rect>
-            {count > 0 && width > 18 && (
+            {count > 0 && (
               <text x={(at + 0.5) * width} y={9 + HEIGHT - height} text-anchor="middle">
                 {count}
               </text>

@@ -43,16 +43,18 @@ const KEYS: [string, string][] = [
 export function DiffView({ host }: { host: Host }) {
   const store = useMemo(() => new Store(host), [host]);
   const search = useRef<HTMLInputElement>(null);
+  const root = useRef<HTMLDivElement>(null);
   useEffect(() => void store.open(), [store]);
   const opened = store.opened.value;
   return (
-    <div class="ll-diff" tabIndex={-1} role="group" aria-label="Side by side" onKeyDown={(event) => pressed(event, store, search.current)}>
+    <div class="ll-diff" ref={root} tabIndex={-1} role="group" aria-label="Side by side" onKeyDown={(event) => pressed(event, store, search.current)}>
       {store.trouble.value && (
         <div class="ll-error" role="alert">
           {store.trouble.value}
         </div>
       )}
       {opened ? <Whole store={store} opened={opened} search={search} /> : !store.trouble.value && <p class="ll-muted">Loading …</p>}
+      <Focus store={store} root={root} />
     </div>
   );
 }
@@ -193,6 +195,33 @@ function Help() {
       ))}
     </dl>
   );
+}
+
+/** When what had the focus is drawn no more, the view has it: else the next key would go to the notebook. */
+function Focus({ store, root }: { store: Store; root: { current: HTMLElement | null } }) {
+  const inside = useRef(false);
+  const hold = () => {
+    if (inside.current && document.activeElement === document.body) root.current?.focus({ preventScroll: true });
+  };
+  useEffect(() => {
+    const element = root.current!;
+    const entered = () => (inside.current = true);
+    const left = ({ target, relatedTarget }: FocusEvent) => {
+      if (relatedTarget) inside.current = element.contains(relatedTarget as Node);
+      else {
+        // Nothing has the focus now: somebody clicked elsewhere, or the element is being taken away (Chromium says so, others say nothing).
+        setTimeout(() => ((target as Node).isConnected ? (inside.current = element.contains(document.activeElement)) : hold()));
+      }
+    };
+    element.addEventListener("focusin", entered);
+    element.addEventListener("focusout", left);
+    return () => {
+      element.removeEventListener("focusin", entered);
+      element.removeEventListener("focusout", left);
+    };
+  }, [root]);
+  useEffect(hold, [store.opened, store.tab, store.slice, store.total, store.row, store.slices, store.pair].map((each) => each.value));
+  return null;
 }
 
 /** What a reader of the screen hears as the rows go by. */
