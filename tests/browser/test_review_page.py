@@ -175,3 +175,47 @@ def test_a_queue_in_a_file_is_blind_while_open_and_complete_when_closed_and_send
     assert "A is x" in shown.inner_text("article") and "B is y" in shown.inner_text("article")
     cells = shown.locator("article table td").all_inner_texts()
     assert [cells[0], cells[1].strip(" ⚑"), cells[2], cells[4], cells[5]] == ["ann", "A", secret, "bob", "B"]
+
+
+def hostile_grid():
+    rows = [{"id": f"r{number}", "q": text, "lang": ["de", "en"][number % 2], "answer": "x"} for number, text in enumerate(HOSTILE)]
+    prompts = {"plain": "{{ q }}", "again": "{{ q }} {{ q }}"}
+    return lab.grid(
+        prompts, rows, models=["echo"], scorers=["exact", "length"], expected="answer", name=HOSTILE[1], track=False, progress=False
+    )
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_grid_and_a_comparison_in_a_file_are_looked_through_without_a_request(place, tab, scheme):
+    grid = hostile_grid()
+    made = grid.export(place.folder / "grid.html")
+    each = tab(color_scheme=scheme, viewport={"width": 1200, "height": 900})
+    page = each.page
+    page.goto(made.as_uri())
+    page.wait_for_selector("[role=grid] [role=row]")
+    assert "24 of 24 answered" in page.inner_text("main") and "A copy to be read" in page.inner_text("main")
+    rows = page.locator("[role=grid] [role=row] [role=gridcell]:nth-child(2)")
+    page.locator("[role=columnheader] button", has_text="row").click()
+    page.locator("[role=columnheader] button", has_text="row").click()
+    page.wait_for_function("() => document.querySelector('[role=columnheader][aria-sort=descending]')")
+    page.wait_for_function("() => document.querySelector('[role=gridcell]:nth-child(2)').innerText.trim() === 'r11'")
+    page.get_by_role("searchbox").fill("onload")
+    page.wait_for_function("() => document.querySelectorAll('[role=gridcell]:nth-child(2)').length === 1")
+    assert rows.all_inner_texts() == ["r5"]
+    page.locator("[role=gridcell]:nth-child(4)").first.click()
+    page.keyboard.press("Enter")
+    page.wait_for_selector("text=Asked")
+    assert "<svg onload=" in page.inner_text("main")
+    page.get_by_role("searchbox").fill("")
+    page.get_by_label("group by").select_option("lang")
+    page.wait_for_selector("table")
+    assert each.complaints == [] and each.requests == [made.as_uri()] and page.evaluate("window.ran") is None
+
+    made = lab.diff(grid, a="plain", b="again", scorer="length").export(place.folder / "diff.html")
+    page.goto(made.as_uri())
+    page.wait_for_selector("text=1 of 12")
+    page.keyboard.press("j")
+    page.wait_for_selector("text=2 of 12")
+    for tab_name in ("Slices", "Question", "Scores", "Rows"):
+        page.get_by_role("tab" if page.get_by_role("tab").count() else "button", name=tab_name).click()
+    assert each.complaints == [] and each.requests[-1] == made.as_uri() and len(each.requests) == 2 and page.evaluate("window.ran") is None
