@@ -100,5 +100,5 @@ def story(opened: OpenQueue) -> str:
     if opened.spec.repeats:
         parts.append(f"{len(opened.spec.repeats):,} are shown twice")
     if opened.spec.left_out:
-        parts.append(f"{opened.spec.left_out:,} rows were left out: a reply is missing")
+        parts.append(f"{opened.spec.left_out:,} row{'s were' if opened.spec.left_out > 1 else ' was'} left out: a reply is missing")
     return "; ".join(parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 
 from llmops_lab.records import digest
 
@@ -19,11 +20,16 @@ def side_order(seed: int, rater: str, item: str, sides: Sequence[str]) -> str:
 
 def item_order(seed: int, rater: str, items: Iterable[str], repeats: Mapping[str, str]) -> list[str]:
     """The items in a rater's own order. ``repeats`` (name of a repeated item -> the item) come a good while after the first time."""
-    keys: dict[str, float] = {}
+    return list(_item_order(seed, rater, tuple(items), tuple(repeats.items())))
+
+
+@lru_cache(maxsize=64)  # it is asked for at every step of every rater
+def _item_order(seed: int, rater: str, items: tuple[str, ...], repeated: tuple[tuple[str, str], ...]) -> tuple[str, ...]:
+    repeats, keys = dict(repeated), dict[str, float]()
     for item in items:
         first = draw("item", seed, rater, repeats.get(item, item))
         keys[item] = first + (1 - first) * (0.4 + 0.6 * draw("repeat", seed, rater, item)) if item in repeats else first
-    return sorted(keys, key=lambda item: (keys[item], item))
+    return tuple(sorted(keys, key=lambda item: (keys[item], item)))
 
 
 def sample(seed: int, items: Sequence[str], number: int, why: str) -> list[str]:

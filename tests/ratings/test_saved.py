@@ -6,7 +6,9 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -173,6 +175,27 @@ def test_many_processes_on_one_queue_lose_and_double_nothing(make, place):
     assert left == set()
     held = {item for item, rater, _ in reviews.leases(queue._opened.ledger, queue._opened.queue) if rater == "cy"}
     assert {item for item, names in raters.items() if len(names) < 2} <= held  # only what Cy still had in hand waits for its lease to end
+
+
+def test_of_many_threads_that_answer_the_same_question_at_once_one_is_first_and_the_others_are_told(make):
+    queue = make(6)
+    barrier = threading.Barrier(4)
+
+    def rate(value):
+        met = []
+        for item in range(6):
+            barrier.wait()
+            try:
+                met.append(queue.submit(item=f"row-{item}", rater="ann", value=value, expects=0))
+            except Conflict as conflict:
+                met.append(conflict.current["row"])
+        return met
+
+    with ThreadPoolExecutor(4) as pool:
+        seen = list(pool.map(rate, [1, 2, 3, 1]))
+    table = queue.ratings()
+    assert len(table) == 6 and table.superseded_by.isna().all()
+    assert all(set(rows) == {row} for rows, row in zip(zip(*seen, strict=True), table.sort_values("item").index, strict=True))
 
 
 def test_an_item_in_hand_is_free_again_when_its_lease_has_run_out_and_a_late_rating_is_kept(make):
