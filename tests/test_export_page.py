@@ -183,7 +183,7 @@ def mixed_grid():
 def test_the_page_sorts_filters_groups_and_opens_as_python_does(place):
     grid = mixed_grid()
     view = GridView(grid)
-    answers, buffers = _grid_recorded.recorded(view)
+    answers, buffers = view.recorded()
     recorded = {"view": "grid", "answers": answers, "buffers": [base64.b64encode(each).decode() for each in buffers]}
     sorts = ["", "row", "variant", "status", "finish_reason", "error", "text", "odd", "length", "input_tokens", "cost_usd"]
     filters = [

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 from llmops_lab.flows.export_page import export_page
 
 if TYPE_CHECKING:
-    from llmops_lab.api.views.diff import DiffView
-    from llmops_lab.api.views.grid import GridView
     from llmops_lab.flows.rate_item import OpenQueue
 
 ENDINGS = (".html", ".htm")
@@ -21,16 +19,14 @@ def is_page(path: str | Path) -> bool:
     return Path(path).suffix.lower() in ENDINGS
 
 
-def export_grid(view: GridView, path: str | Path) -> Path:
-    """Write a grid as a page that sorts and filters by itself. Raises BadInput, also for one that is too large for a page."""
-    from llmops_lab.api.views._grid_recorded import recorded
-
-    answers, buffers = recorded(view)
+def export_grid(view: Any, path: str | Path) -> Path:
+    """Write a grid, by its view, as a page that sorts and filters by itself. Raises BadInput, also for one that is too large for a page."""
+    answers, buffers = view.recorded()
     return export_page(path, view="grid", title=answers["open"]["data"]["name"], answers=answers, buffers=buffers, twin=view.page()[1])
 
 
-def export_diff(view: DiffView, path: str | Path) -> Path:
-    """Write variants side by side as a page. Raises BadInput."""
+def export_diff(view: Any, path: str | Path) -> Path:
+    """Write variants side by side, by their view, as a page. Raises BadInput."""
     answers = {name: {"data": answer.data} for name, answer in view.recorded().items()}
     names = [str(each["name"]) for each in answers["open"]["data"]["variants"]]
     return export_page(path, view="diff", title=" | ".join(names), answers=answers, buffers=(), twin=view.page()[1])

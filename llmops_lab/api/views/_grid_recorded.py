@@ -13,7 +13,6 @@ from typing import Any
 
 from llmops_lab.api.views._grid_cells import Cells
 from llmops_lab.api.views._grid_page import page
-from llmops_lab.api.views.grid import GridView
 from llmops_lab.errors import BadInput
 
 MOST_CELLS = 20_000
@@ -23,8 +22,8 @@ _OWN = ("prompt", "model", "status", "finish reason")
 _COPY = "this is a copy to be read: what changes a grid is done in a notebook."
 
 
-def recorded(view: GridView) -> tuple[dict[str, Any], list[bytes]]:
-    """``(answers, buffers)``: what ``flows.export_page`` takes. Raises BadInput for a grid that is too large or not yet read."""
+def recorded(view: Any) -> tuple[dict[str, Any], list[bytes]]:
+    """``(answers, buffers)`` of a ``GridView``: what ``flows.export_page`` takes. Raises BadInput for a grid that is too large."""
     total = view._source.size()
     if total > MOST_CELLS:
         raise BadInput(f"the grid has {total:,} cells, and a page holds {MOST_CELLS:,} at most. Export to a .parquet or .csv file.")
@@ -45,24 +44,26 @@ def recorded(view: GridView) -> tuple[dict[str, Any], list[bytes]]:
     return answers, parts
 
 
-def _read(view: GridView) -> Cells:
+def _read(view: Any) -> Cells:
     while not view._standing()["ready"] and not view._broken:  # a large grid is read in the background
         time.sleep(0.05)
-    return view._whole()
+    cells: Cells = view._whole()
+    return cells
 
 
-def _whole_table(view: GridView, cells: Cells) -> tuple[bytes, bytes]:
+def _whole_table(view: Any, cells: Cells) -> tuple[bytes, bytes]:
     import numpy
 
     everything = numpy.arange(len(cells) + 1)
     return page(cells, everything[:-1], everything, 0, len(cells), kept=None, asked=lambda rows: view._some_asked(cells, rows))
 
 
-def _groups(view: GridView, by: str, scorer: str) -> Mapping[str, Any]:
-    return view.call("groups", {"by": by, "scorer": scorer}, user="").data
+def _groups(view: Any, by: str, scorer: str) -> Mapping[str, Any]:
+    told: Mapping[str, Any] = view.call("groups", {"by": by, "scorer": scorer}, user="").data
+    return told
 
 
-def _more(view: GridView, cells: Cells, columns: Sequence[str]) -> dict[str, Any]:
+def _more(view: Any, cells: Cells, columns: Sequence[str]) -> dict[str, Any]:
     # What is only needed for a search or a group: whole texts, what each row asked, and the group of each cell in each column.
     labels = {}
     for column in columns:
@@ -72,7 +73,7 @@ def _more(view: GridView, cells: Cells, columns: Sequence[str]) -> dict[str, Any
     return {"texts": cells.text, "row": list(cells.row), "asked": list(view._every_asked(cells)), "labels": labels}
 
 
-def _details(view: GridView, cells: Cells) -> list[bytes]:
+def _details(view: Any, cells: Cells) -> list[bytes]:
     numbers = list(cells.cell)
     chunks = [numbers[at : at + DETAILS] for at in range(0, len(numbers), DETAILS)]
     return [_packed([view.call("cell", {"cell": number}, user="").data for number in chunk]) for chunk in chunks]

@@ -85,6 +85,12 @@ class GridView:
 
         return twin(self._handle, self._source, self._scorers)
 
+    def recorded(self) -> tuple[dict[str, Any], list[bytes]]:
+        """(answers, buffers) for a page without a kernel. Raises BadInput for a grid that is too large for one."""
+        from llmops_lab.api.views._grid_recorded import recorded
+
+        return recorded(self)
+
     def _watch(self, push: Callable[[dict[str, Any]], None], stopped: threading.Event) -> None:
         told: dict[str, Any] = {}
         while not stopped.is_set():
