@@ -340,3 +340,28 @@ class TestPairs:
             server.always("401")
             with pytest.raises(DoesNotPair):
                 judge.compare(grid, a="p", b="pp")
+
+    def test_progress_is_told_and_an_interrupt_sends_nothing_more(self, home):
+        told = []
+        with ModelServer(answer=longer, latency_ms=150) as server:
+            self.judge(server).compare(self.grid(), a="p", b="pp", progress=told.append)
+            assert told[-1].state == "done" and told[-1].ok == told[-1].total == 12 and told[0].state == "running"
+        code = (
+            "import sys, llmops_lab as lab\n"
+            "rows = [{'id': str(n), 'question': f'q{n}'} for n in range(60)]\n"
+            "judge = lab.judge('pairwise', model=sys.argv[1], criteria='x')\n"
+            "prompts = {'p': '{{ question }}', 'pp': '{{ question }} please'}\n"
+            "grid = lab.grid(prompts, rows, models=['echo'], track=False)\n"
+            "try:\n    judge.compare(grid, a='p', b='pp')\nexcept KeyboardInterrupt:\n    print('stopped')\n"
+        )
+        with ModelServer(answer=longer, latency_ms=200) as server:
+            command = [sys.executable, "-c", code, f"openai:m@{server.url}"]
+            environment = {**os.environ, "LLMOPS_LAB_CONCURRENCY": "4"}
+            process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+            while len(server.requests) < 8:
+                time.sleep(0.01)
+            process.send_signal(signal.SIGINT)
+            out, _ = process.communicate(timeout=60)
+            assert out.strip() == "stopped" and len(server.requests) < 40
+            assert len(lab.load("judgements").records()) <= len(server.requests)
+            assert lab.load("judgements").state == "done" and lab.load("judgements").maybe_paid_twice == []

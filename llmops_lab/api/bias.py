@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from llmops_lab.api.display import literal, table
-from llmops_lab.api.judge import check_ended, rows_of
+from llmops_lab.api.judge import check_ended, rows_of, told_by
 from llmops_lab.errors import BadInput, UnknownName
 from llmops_lab.escapes import inert
 from llmops_lab.grids.rows import read_rows
@@ -37,6 +37,7 @@ def judge_bias(
     seed: int = 0,
     margin: float | None = None,
     alpha: float = 0.05,
+    progress: Any = None,
 ) -> Bias:
     """Judge replies as they are and changed in one respect that no criterion names: a judge that moves is biased.
 
@@ -63,7 +64,8 @@ def judge_bias(
     wanted = [checks] if isinstance(checks, str) else list(checks)
     from llmops_lab.flows.judge_bias import check_bias  # brings numpy
 
-    return Bias(judge.name, check_bias(judge, items, wanted, own=named, margin=margin, alpha=alpha))
+    with told_by(progress) as told:
+        return Bias(judge.name, check_bias(judge, items, wanted, own=named, margin=margin, alpha=alpha, told=told))
 
 
 class Bias:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from llmops_lab import plugins
 from llmops_lab import settings as _settings
 from llmops_lab.api.display import money
+from llmops_lab.api.progress import view_for
 from llmops_lab.errors import BadInput
 from llmops_lab.flows.judge import JudgeModel
+from llmops_lab.grids.run import Progress
 from llmops_lab.ratings.rubric import Rubric
 from llmops_lab.records import ModelSpec
 from llmops_lab.scorers._run import Scorer, bind
@@ -60,11 +63,13 @@ class PairwiseJudge(PairScorer):
     """Says which of two replies is better. ``judge.prefer(a, b, row)`` asks about two texts, ``compare`` about two variants of a grid."""
 
     def compare(
-        self, grid: Any, *, a: str, b: str, by: str = "prompt", model: str | None = None, prompt: str | None = None, alpha: float = 0.05
-    ) -> Contest:
+        self, grid: Any, *, a: str, b: str, by: str = "prompt", model: str | None = None, prompt: str | None = None, alpha: float = 0.05,
+        progress: Any = None,
+    ) -> Contest:  # fmt: skip
         """Judge two prompts (or models, ``by="model"``) of a grid against each other, row by row.
 
-        What is not fixed by ``model`` or ``prompt`` is paired with its like. Raises UnknownName, BadInput or DoesNotPair.
+        What is not fixed by ``model`` or ``prompt`` is paired with its like. ``progress`` as in ``lab.grid``. An interrupt ends it;
+        what was said so far is on record. Raises UnknownName, BadInput or DoesNotPair.
         """
         from llmops_lab.api.contest import Contest
         from llmops_lab.flows.compare import side
@@ -76,7 +81,8 @@ class PairwiseJudge(PairScorer):
             if value is not None:
                 records = side(records, column, value)
         sides = side(records, by, a), side(records, by, b)
-        return Contest(compare_pairs(self, *sides, rows_of(grid), names=(a, b), alpha=alpha), (a, b))
+        with told_by(progress) as told:
+            return Contest(compare_pairs(self, *sides, rows_of(grid), names=(a, b), alpha=alpha, told=told), (a, b))
 
 
 def asks_a_model(kind: str) -> bool:
@@ -104,6 +110,21 @@ def bills(lines: Sequence[Mapping[str, Any]], scorers: Sequence[str]) -> list[st
             count = sum(line[f"{name}_judge_calls"] for line in asked)
             told.append(f"{name} took {count:,} calls of a judge, {money(None if None in costs else sum(costs))}")
     return told
+
+
+@contextmanager
+def told_by(progress: Any) -> Iterator[Callable[[Progress], None] | None]:
+    """What shows how far it is, as ``progress=`` says; its end is left standing."""
+    view, last = view_for(progress), list[Progress]()
+
+    def tell(now: Progress) -> None:
+        last[:] = [now]
+        if view is not None:
+            view.show(now)
+
+    yield None if view is None else tell
+    if view is not None and last:
+        view.close(last[0])
 
 
 def check_ended(grid: Any) -> None:

@@ -109,7 +109,8 @@ def live_text(progress: Progress) -> str:
     if progress.state != "running":
         parts.append(f"{progress.state}, finishing")
     elif progress.ok + progress.failed == progress.total:
-        parts.append("scoring")
+        scores = progress.scored + progress.unscored
+        parts.append(f"scoring, {scores:,} scores so far" if scores else "scoring")
     elif progress.eta_s is not None:
         parts.append(f"{duration(progress.eta_s)} left")
     return "  ".join(parts)

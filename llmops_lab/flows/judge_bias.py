@@ -15,11 +15,11 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 from llmops_lab.errors import DoesNotPair
+from llmops_lab.flows.judge_many import Told, many
 from llmops_lab.flows.judge_pairs import leaning
 from llmops_lab.records import Reply, Verdict
 from llmops_lab.scorers._run import Scorer
@@ -94,18 +94,21 @@ class Check:
 Measure = Callable[[Item, str], float | None]
 
 
-def check_bias(judge: Scorer, items: Sequence[Item], checks: Sequence[str], *, own: str, margin: float | None, alpha: float) -> list[Check]:
+def check_bias(
+    judge: Scorer, items: Sequence[Item], checks: Sequence[str], *, own: str, margin: float | None, alpha: float, told: Told | None = None
+) -> list[Check]:
     """Make these checks, each on all items. ``own``: the label under which the judge's own model stands among the variants."""
     bounds = judge.bounds if not isinstance(judge, PairScorer) else (-1.0, 1.0)
-    tests = _Tests(judge, items, bounds, margin, alpha, own)
+    tests = _Tests(judge, items, bounds, margin, alpha, own, told)
     return [getattr(tests, name)() for name in checks]
 
 
 class _Tests:
     def __init__(
-        self, judge: Scorer, items: Sequence[Item], bounds: tuple[float, float] | None, margin: float | None, alpha: float, own: str
-    ) -> None:
-        self._judge, self._items, self._bounds, self._alpha, self._own = judge, items, bounds, alpha, own
+        self, judge: Scorer, items: Sequence[Item], bounds: tuple[float, float] | None, margin: float | None, alpha: float, own: str,
+        told: Told | None,
+    ) -> None:  # fmt: skip
+        self._judge, self._items, self._bounds, self._alpha, self._own, self._told = judge, items, bounds, alpha, own, told
         self._margin = margin if margin is not None or bounds is None else 0.1 * (bounds[1] - bounds[0])
         self._pairs = isinstance(judge, PairScorer)
 
@@ -189,8 +192,7 @@ class _Tests:
         return None if value is None else float(value)
 
     def _each(self, work: Callable[[Any], Any], over: Sequence[Any]) -> list[Any]:
-        with ThreadPoolExecutor(max(1, self._judge.at_once), thread_name_prefix="llmops_lab-judge") as threads:
-            return list(threads.map(work, over))
+        return many(self._judge.at_once, work, over, self._told)
 
     def _of(self, name: str, what: str, shifts: Sequence[Shift]) -> Check:
         rows: dict[str, list[Shift]] = {}

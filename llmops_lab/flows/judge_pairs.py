@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from llmops_lab.errors import DoesNotPair
+from llmops_lab.flows.judge_many import Told, many
 from llmops_lab.records import Verdict
 from llmops_lab.scorers.pairwise import PairScorer, Preference
 from llmops_lab.stats import verdict as verdicts
@@ -45,22 +45,25 @@ class Found:
 
 
 def compare_pairs(
-    judge: PairScorer, a: Records, b: Records, rows: Mapping[str, Mapping[str, Any]], *, names: tuple[str, str], alpha: float
-) -> Found:
+    judge: PairScorer, a: Records, b: Records, rows: Mapping[str, Mapping[str, Any]], *, names: tuple[str, str], alpha: float,
+    told: Told | None = None,
+) -> Found:  # fmt: skip
     """Judge b against a, pair by pair, and row by row: a row is won by the side that won more of its pairs.
 
     The test is McNemar's on rows won and lost: the exact sign test, ties left out. Raises DoesNotPair where no row has both replies.
     """
     wanted = paired(a, b, names)
-    with ThreadPoolExecutor(judge.at_once, thread_name_prefix="llmops_lab-judge") as threads:
-        said = list(threads.map(lambda each: judge.prefer(each[2], each[3], rows.get(each[0], {})), wanted))
-    pairs = tuple(Pair(*each, found) for each, found in zip(wanted, said, strict=True))
-    outcomes = {row: outcome([each.found for each in pairs if each.row_id == row]) for row in dict.fromkeys(each.row_id for each in pairs)}
-    everything = dict.fromkeys([*(each["row_id"] for each in a), *(each["row_id"] for each in b)])
+    said = many(judge.at_once, lambda pair: judge.prefer(pair[2], pair[3], rows.get(pair[0], {})), wanted, told)
+    pairs = tuple(Pair(*pair, found) for pair, found in zip(wanted, said, strict=True))
+    held: dict[str, list[Preference]] = {}
+    for pair in pairs:
+        held.setdefault(pair.row_id, []).append(pair.found)
+    outcomes = {row: outcome(given) for row, given in held.items()}
+    everything = dict.fromkeys(record["row_id"] for record in (*a, *b))
     left, right = ([_won(outcomes.get(row), side) for row in everything] for side in "ab")
     found = verdicts.compare(left, right, binary=True, alpha=alpha, a_name=names[0], b_name=names[1], scorer=judge.name)
-    agreed = [each.found.consistent for each in pairs if each.found.consistent is not None]
-    swayed = [each.found.orders for each in pairs if each.found.consistent is False]
+    agreed = [pair.found.consistent for pair in pairs if pair.found.consistent is not None]
+    swayed = [pair.found.orders for pair in pairs if pair.found.consistent is False]
     first = sum(leaning(orders) > 0 for orders in swayed)
     return Found(pairs, {row: outcomes.get(row) for row in everything}, found, wilson(sum(agreed), len(agreed), alpha), len(swayed), first)
 
