@@ -65,4 +65,5 @@ front: .venv/.all  ## build the bundles of the views anew where their sources ch
 .venv/.all: .venv/.pip pyproject.toml constraints.txt
 	@echo "Installing the core, all extras and the development tools into .venv (the first time takes some minutes)"
 	@$(PIP) --editable '.[all]' --group dev
+	@$(PIP) --no-deps pyrit  # its human labels, for notebook 06; of the hundreds of packages that its code needs none is wanted
 	@touch $@ .venv/.core

@@ -21,8 +21,8 @@ from llmops_lab.flows import calibrate_queue, calibrate_rows
 from llmops_lab.flows.calibrate import Held, Made, Terms
 from llmops_lab.flows.rate_grid import variants_of
 from llmops_lab.grids.rows import read_rows
-from llmops_lab.stats import corrected
 from llmops_lab.stats.agreement import Agreement
+from llmops_lab.stats.corrected import Corrected
 from llmops_lab.stats.intervals import Interval
 from llmops_lab.store.cards import carded, newest_card, scores_of
 from llmops_lab.store.ledger import Ledger, open_ledger
@@ -138,7 +138,7 @@ class Card:
         return self._found.error
 
     @property
-    def corrected(self) -> corrected.Corrected:
+    def corrected(self) -> Corrected:
         """The mean label of all items: value, low, high, the judge's own mean (``raw``), and how it was made."""
         return self._found.corrected
 
@@ -167,7 +167,7 @@ class Card:
         """The labelled items that the judge scored."""
         return self._found.agreement.n
 
-    def difference(self, a: str, b: str, *, grid: Any = None, alpha: float = 0.05) -> corrected.Corrected:
+    def difference(self, a: str, b: str, *, grid: Any = None, alpha: float = 0.05) -> Corrected:
         """Variant b minus variant a over the same rows, as people would see it, with its interval.
 
         Of what the card was made from; or of a ``grid`` that this version of the judge has scored. Where each side has ten labels they
@@ -182,7 +182,7 @@ class Card:
                 raise UnknownName("variant", str(name), known)
         return flow.difference(self._made, held, a, b, alpha)
 
-    def correct(self, grid: Any, variant: str | None = None, *, alpha: float = 0.05) -> corrected.Corrected:
+    def correct(self, grid: Any, variant: str | None = None, *, alpha: float = 0.05) -> Corrected:
         """The mean of a grid that this version of the judge has scored, or of a list of its scores, its errors taken out.
 
         Assumes that the judge errs there as it did on the labelled items. Raises BadInput, UnknownName.
@@ -236,7 +236,7 @@ class Card:
         notes = [
             f"{made.model + ', ' if made.model else ''}version {(self.fingerprint or 'unknown')[:12]}, held against {made.source}, {when}"
         ]
-        notes.append(_needed(made.needed, made.within))
+        notes.append(_needed(made.needed, made.within, found.corrected.scored - found.corrected.n))
         if found.unscored:
             notes.append(f"{found.unscored:,} labelled items without a score are left out")
         if made.tied:
@@ -273,10 +273,11 @@ def _line(name: str, found: Any) -> tuple[str, str, str, str]:
     return name, f"{found.value:.3f}", bounds, f"{found.n:,}"
 
 
-def _needed(needed: int | None, within: float) -> str:
+def _needed(needed: int | None, within: float, left: int) -> str:
     if needed is None:
         return f"no number of labels makes the corrected mean known to ±{within:g}: more scores are needed"
     if needed == 0:
         return f"the corrected mean is known to ±{within:g}: no more labels are needed"
     unit = 10 ** max(0, len(str(needed)) - 2)
-    return f"label about {-(-needed // unit) * unit:,} more for a corrected mean known to ±{within:g}"
+    there = f" ({left:,} are left here: take new rows too)" if needed > left else ""
+    return f"label about {-(-needed // unit) * unit:,} more{there} for a corrected mean known to ±{within:g}"
