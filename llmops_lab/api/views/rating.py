@@ -6,7 +6,6 @@ import html
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from llmops_lab.api.queue import Queue
 from llmops_lab.api.views._view import Answer
 from llmops_lab.errors import BadInput, UnknownName
 from llmops_lab.escapes import inert
@@ -26,7 +25,7 @@ class Rating:
 
     name = "rating"
 
-    def __init__(self, queue: Queue, *, rater: str | None = None) -> None:
+    def __init__(self, queue: Any, *, rater: str | None = None) -> None:
         self._queue, self._rater = queue, rater
         self._methods: dict[str, Callable[[str, Mapping[str, Any]], dict[str, Any]]] = {
             "open": self._open,
