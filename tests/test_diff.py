@@ -278,7 +278,10 @@ class TestTheView:
         recorded = lab.diff(ask()).view().recorded()
         name = recorded_as("rows", {"pair": 0, "filter": "worse", "start": 0, "count": 200})
         assert len(recorded[name].data["rows"]) == 30 and recorded[recorded_as("row", {"row": 59})].data["id"] == "r059"
-        assert recorded["open"].data["rows"] == 60
+        assert recorded["open"].data["rows"] == 60 and len(recorded[recorded_as("slices", {"pair": 0})].data["slices"]) > 0
+        assert "rows" in lab.diff(ask(scorers=None)).view().recorded()["open"].data  # no scorer: no slices
+        with pytest.raises(BadInput, match="html"):
+            lab.diff(ask()).export("rows.csv")
 
     def test_the_static_twin_is_short_inert_and_says_what_differs_in_words(self):
         rows = [{"id": f"<b>{n}", "question": f"\x1b[31m<script>alert({n})</script>" * 50, "queue": "odd"} for n in range(500)]

@@ -15,7 +15,7 @@ export function SlicesTab({ store }: { store: Store }) {
   return (
     <div class="ll-slices">
       <p>
-        {found.length ? `${found.length} slices found` : "No slice found"} among {told.groups} groups of rows (columns, lengths, words), {told.tested} of them with enough rows that differ to be tested:
+        {found.length ? `${found.length} ${found.length === 1 ? "slice" : "slices"} found` : "No slice found"} among {told.groups} groups of rows (columns, lengths, words), {told.tested} of them with enough rows that differ to be tested:
         paired tests, false discovery rate held at {level} (Benjamini and Hochberg){found.length > 0 && `, so about ${level} of those found may be chance`}. Intervals are 95 %, each for its slice alone.
       </p>
       {store.opened.value?.values_note && <p class="ll-muted">By the replies only: {store.opened.value.values_note}.</p>}

@@ -56,7 +56,12 @@ export class Store {
     });
     this.wanted.clear();
     const first = await this.page(0);
-    if (first === null || query !== this.query) return;
+    if (query !== this.query) return;
+    if (first === null) {
+      this.total.value = this.all.value = 0; // why stands on top
+      this.row.value = null;
+      return;
+    }
     batch(() => {
       this.all.value = first.total;
       // A file without a kernel has the first page and no more.

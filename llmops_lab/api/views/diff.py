@@ -18,6 +18,7 @@ from llmops_lab.stats.verdict import sentence
 MOST_ROWS = 200
 """Rows of one page, at most."""
 _BINS = 20
+_RECORDED_SLICES = 40
 _TITLE = 160
 _FILTERS: dict[str, Callable[[Pair, int], bool]] = {
     "all": lambda pair, row: True,
@@ -58,16 +59,20 @@ class DiffView:
         return _diff_page.page(self._diff)
 
     def recorded(self, most: int = MOST_ROWS) -> dict[str, Answer]:
-        """Answers for a page without a kernel, by ``recorded_as``: every list's first ``most`` rows, and those rows."""
-        asked: dict[str, Mapping[str, Any]] = {}
+        """Answers for a page without a kernel, by ``recorded_as``: the first ``most`` rows of every list, and those rows whole."""
+        answers = {"open": self.call("open", {}, user="")}
+        lists: list[dict[str, Any]] = []
         for pair in range(len(self._compared.pairs)):
-            lists = [{"pair": pair, "filter": name, "start": 0, "count": most} for name in _FILTERS]
-            asked |= {recorded_as("rows", each): each for each in lists}
-            asked |= {recorded_as("slices", {"pair": pair}): {"pair": pair}}
-        answers = {name: self.call(name.partition(" ")[0], each, user="") for name, each in asked.items()}
-        rows = {line["row"] for answer in answers.values() for line in answer.data.get("rows", ())}
-        answers |= {recorded_as("row", {"row": row}): self.call("row", {"row": row}, user="") for row in sorted(rows)}
-        return {"open": self.call("open", {}, user=""), **answers}
+            kept: list[dict[str, Any]] = [{"filter": name} for name in _FILTERS]
+            if not self._diff.slices_note:
+                told = answers[recorded_as("slices", {"pair": pair})] = self.call("slices", {"pair": pair}, user="")
+                kept += [{"filter": "all", "slice": each["at"]} for each in told.data["slices"][:_RECORDED_SLICES]]
+            lists += [{"pair": pair, "start": 0, "count": most, **each} for each in kept]
+        rows = set[int]()
+        for asked in lists:
+            listed = answers[recorded_as("rows", asked)] = self.call("rows", asked, user="")
+            rows |= {line["row"] for line in listed.data["rows"]}
+        return answers | {recorded_as("row", {"row": row}): self.call("row", {"row": row}, user="") for row in sorted(rows)}
 
     # -- open --------------------------------------------------------------------------------------------------------------
     def _open(self, params: Mapping[str, Any]) -> dict[str, Any]:
