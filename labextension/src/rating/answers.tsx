@@ -128,7 +128,7 @@ export function Rank({ task, now, question, saved, pending, disabled, onKey, onA
           <span>ties with the one before</span>
         </button>
         <button type="button" class="lr-answer" disabled={disabled || now.ranks.length === 0} onClick={() => onKey("Backspace")}>
-          <kbd>⌫</kbd>
+          <kbd>Backspace</kbd>
           <span>take the last one out</span>
         </button>
       </div>

@@ -73,7 +73,7 @@ export function keysOf(opened: Opened): [string, string][] {
     ranking: () => [
       ["1-9", "this side comes next"],
       ["=", "the next one ties with the one before"],
-      ["⌫", "take the last one out"],
+      ["Backspace", "take the last one out"],
       ["Enter", "save the ranking"],
       ["D", "mark where they differ from the first"],
     ],

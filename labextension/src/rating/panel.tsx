@@ -1,5 +1,6 @@
 /** The rating panel. It knows a host and nothing of what carries it. */
 
+import type { RefObject } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { Host } from "../kit/host";
 import { Choices, choices, Rank, rankingKey, rankingValue, startRanking } from "./answers";
@@ -58,6 +59,8 @@ function Panel({ session, opened }: { session: Session; opened: Opened }) {
   const correction = useRef<HTMLTextAreaElement>(null);
   const task = session.task.value;
   const closed = session.progress.value.closed;
+  const status = session.status.value;
+  const trouble = status.kind === "not-saved" && status.why === session.trouble.value ? null : session.trouble.value;
   const { mine } = session.standing.value;
 
   useEffect(() => setRanking(startRanking(task)), [task?.item, mine?.row]);
@@ -67,6 +70,7 @@ function Panel({ session, opened }: { session: Session; opened: Opened }) {
     if (root.current && root.current.getBoundingClientRect().top < 0) heading.current?.scrollIntoView({ block: "start" });
   }, [task?.item]);
 
+  const { onFocusIn, onFocusOut } = useKeptFocus(root);
   const leave = () => root.current?.focus({ preventScroll: true });
   const close = () => {
     setOpen(null);
@@ -113,7 +117,16 @@ function Panel({ session, opened }: { session: Session; opened: Opened }) {
   };
 
   return (
-    <div class="lr-panel" ref={root} tabIndex={-1} onKeyDown={typed} onPointerMove={() => session.clock.seen()} onWheel={() => session.clock.seen()}>
+    <div
+      class="lr-panel"
+      ref={root}
+      tabIndex={-1}
+      onKeyDown={typed}
+      onFocusIn={onFocusIn}
+      onFocusOut={onFocusOut}
+      onPointerMove={() => session.clock.seen()}
+      onWheel={() => session.clock.seen()}
+    >
       <Head session={session} opened={opened} open={open} onToggle={toggle} />
       <StatusLine session={session} />
       <Asked session={session} />
@@ -127,9 +140,9 @@ function Panel({ session, opened }: { session: Session; opened: Opened }) {
           <Keys opened={opened} />
         </Drawer>
       )}
-      {session.trouble.value && (
+      {trouble && (
         <p class="ll-error" role="alert">
-          {session.trouble.value}
+          {trouble}
         </p>
       )}
       {task ? (
@@ -175,6 +188,27 @@ function Panel({ session, opened }: { session: Session; opened: Opened }) {
       )}
     </div>
   );
+}
+
+/** Where a button that has the focus goes away or is switched off, the panel keeps it: else the next key would go to the notebook. */
+function useKeptFocus(root: RefObject<HTMLElement>) {
+  const inside = useRef(false);
+  const keep = () => {
+    const nowhere = document.activeElement === null || document.activeElement === document.body;
+    if (inside.current && nowhere) root.current?.focus({ preventScroll: true });
+  };
+  useEffect(keep);
+  return {
+    onFocusIn: () => {
+      inside.current = true;
+    },
+    onFocusOut: ({ target }: FocusEvent) =>
+      setTimeout(() => {
+        const stands = target instanceof HTMLElement && target.isConnected && !target.matches(":disabled");
+        if (stands) inside.current = root.current?.contains(document.activeElement) ?? false;
+        keep();
+      }),
+  };
 }
 
 const inField = (target: EventTarget | null): boolean =>
@@ -320,7 +354,7 @@ function Actions({ session, skipping, closed, onSkip }: ActionsProps) {
   );
 }
 
-function Done({ session, heading }: { session: Session; heading: preact.RefObject<HTMLHeadingElement> }) {
+function Done({ session, heading }: { session: Session; heading: RefObject<HTMLHeadingElement> }) {
   const { done, total, skipped, closed } = session.progress.value;
   return (
     <article class="lr-item lr-done">

@@ -41,7 +41,7 @@ test("without a line it is NOT SAVED, is kept, and goes once there is one, under
   const session = await begin(host);
   host.line = "cut";
   await given(session, 2);
-  expect(session.status.value).toEqual({ kind: "not-saved", count: 1, why: "the line is cut." });
+  expect(session.status.value).toMatchObject({ kind: "not-saved", count: 1, why: "the line is cut.", lost: true });
   expect([session.task.value?.item, host.rows.length, kept().length]).toEqual(["x", 0, 1]);
   host.line = "fine";
   await session.flush();
@@ -152,7 +152,7 @@ test("what is refused stays NOT SAVED, with the reason, and does not hold up the
   const session = await begin(host);
   host.refusal = new Refused("BadInput", "this queue is closed.");
   await given(session, 3);
-  expect(session.status.value).toEqual({ kind: "not-saved", count: 1, why: "this queue is closed." });
+  expect(session.status.value).toMatchObject({ kind: "not-saved", count: 1, why: "this queue is closed.", lost: false });
   host.refusal = null;
   await session.go("y");
   now += SETTLE_MS;

@@ -32,7 +32,7 @@ export type Status =
   | { kind: "nothing" }
   | { kind: "saving" }
   | { kind: "saved"; last: LastSaved }
-  | { kind: "not-saved"; count: number; why: string };
+  | { kind: "not-saved"; count: number; why: string; asked: boolean; lost: boolean };
 
 export class Session {
   readonly opened = signal<Opened | null>(null);
@@ -59,7 +59,13 @@ export class Session {
     const open = this.entries.value;
     const why = this.lost.value ?? open.find((entry) => entry.trouble)?.trouble?.message ?? null;
     if (open.length > 0 && (why !== null || this.late.value))
-      return { kind: "not-saved", count: open.length, why: why ?? "no answer yet." };
+      return {
+        kind: "not-saved",
+        count: open.length,
+        why: why ?? "no answer yet.",
+        asked: open.every((entry) => entry.trouble?.type === "Conflict"),
+        lost: this.lost.value !== null,
+      };
     if (open.length > 0) return { kind: "saving" };
     return this.last.value ? { kind: "saved", last: this.last.value } : { kind: "nothing" };
   });

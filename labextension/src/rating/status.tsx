@@ -52,10 +52,13 @@ function NotSaved({ session }: { session: Session }) {
             <strong>NOT SAVED ({status.count})</strong> <span>{status.why}</span>
           </p>
           <p>
-            {session.lasting.value
-              ? `${many(status.count, "answer")} kept in this browser and sent again by itself, also after a reload.`
-              : "This browser keeps nothing: download the answers before this page is closed."}{" "}
-            {opened && session.comm && (
+            {many(status.count, "answer")}{" "}
+            {status.asked
+              ? "kept in this browser until you have chosen which one holds."
+              : session.lasting.value
+                ? "kept in this browser and sent again, also after a reload."
+                : "kept on this page alone, as this browser stores nothing: download before you close it."}{" "}
+            {opened && session.comm && status.lost && (
               <>
                 If the kernel has ended, run the cell again or type <code>{opened.again}</code>.
               </>
