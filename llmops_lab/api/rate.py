@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from llmops_lab import settings as _settings
+from llmops_lab.api.calls import load
 from llmops_lab.api.queue import Queue, show
 from llmops_lab.api.rated import rated
 from llmops_lab.errors import BadInput
@@ -13,6 +15,8 @@ from llmops_lab.flows.rate import make_queue
 from llmops_lab.ratings.items import Spec
 from llmops_lab.ratings.rubric import MODES, Rubric
 from llmops_lab.store.ledger import open_ledger
+
+_FILES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 
 
 def rate(
@@ -54,7 +58,7 @@ def rate(
         raise BadInput("single ratings need levels: lab.Rubric('...', levels={1: 'rude: ...', 2: '...', 3: '...'}).")
     sides: dict[str, Any] = {"a": a, "b": b, "variants": variants}
     columns: dict[str, Any] = {"gold": gold, "suggestions": suggestions, "source": source, "text": text, "prompt": prompt}
-    named, found, grid = rated(grid_or_rows, mode, sides, columns)
+    named, found, grid = rated(_opened(grid_or_rows), mode, sides, columns)
     overlap, names = _raters(raters)
     spec = Spec(mode, held, named, overlap, names, _whole("seed", seed, None), suggestions=suggestions is not None, grid=grid)  # type: ignore[arg-type]
     ledger = open_ledger(_settings.load())
@@ -62,6 +66,12 @@ def rate(
     queue = Queue(ledger, make_queue(ledger, _named(name), spec, found, **amounts))  # type: ignore[arg-type]
     show(queue)
     return queue
+
+
+def _opened(given: Any) -> Any:
+    # A text is the name of a grid, unless it names a file of rows.
+    is_grid = isinstance(given, str) and Path(given).suffix.lower() not in _FILES
+    return load(given) if is_grid else given
 
 
 def _raters(given: Any) -> tuple[int, tuple[str, ...] | None]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from llmops_lab.errors import BadInput, UnknownName
@@ -15,12 +14,10 @@ from llmops_lab.ratings.items import Found, Spec
 from llmops_lab.records import Request
 from llmops_lab.store.rows import rows_of
 
-_FILES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
-
 
 def rated(given: Any, mode: str, sides: dict[str, Any], columns: dict[str, Any]) -> tuple[tuple[str, ...], list[Found], str | None]:
     """The names of the sides, the rows, and the grid that they come from, if any. Raises BadInput and UnknownName."""
-    if hasattr(given, "judges") or (isinstance(given, str) and Path(given).suffix.lower() not in _FILES):
+    if hasattr(given, "judges"):
         return _of_grid(given, mode, sides, columns)
     table = read_rows(given)
     replies = rate_rows.reply_columns(mode, table, columns["text"], **sides)
@@ -46,10 +43,7 @@ def picked(grid: Any, spec: Spec, cells: Sequence[int]) -> tuple[tuple[str, ...]
     return names, rate_grid.from_grid(lines, names, wanted, table, request, grid=getattr(grid, "grid_id", None), only=only)
 
 
-def _of_grid(given: Any, mode: str, sides: dict[str, Any], columns: dict[str, Any]) -> tuple[tuple[str, ...], list[Found], str | None]:
-    from llmops_lab.api.calls import load
-
-    grid = load(given) if isinstance(given, str) else given
+def _of_grid(grid: Any, mode: str, sides: dict[str, Any], columns: dict[str, Any]) -> tuple[tuple[str, ...], list[Found], str | None]:
     if grid.state in ("planned", "running"):
         raise BadInput(f"the grid is still {grid.state}: a queue holds the replies that are there. Wait for it (g.wait()), then rate.")
     for name in ("text", "prompt"):

@@ -134,6 +134,8 @@ from llmops_lab.store._dialect import dialect_for
 from llmops_lab.store.ledger import Ledger
 place, name, rater, seed = sys.argv[1:]
 chance, queue = random.Random(seed), Queue(Ledger(dialect_for(place)), name)
+print("ready", flush=True)
+sys.stdin.readline()
 while (task := queue.next(rater)) is not None:
     value, ident = chance.choice([1, 2, 3]), str(uuid.UUID(int=chance.getrandbits(128)))
     for _ in range(chance.choice([1, 1, 2])):  # a click that is sent twice
@@ -149,15 +151,26 @@ while (task := queue.next(rater)) is not None:
 def start(place, queue, rater, seed):
     command = [sys.executable, "-c", WORKER, place, queue.name, rater, str(seed)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=environment)
+
+
+def go(*workers):
+    for worker in workers:
+        worker.stdin.write("go\n")
+        worker.stdin.flush()
 
 
 def test_many_processes_on_one_queue_lose_and_double_nothing(make, place):
-    queue = make(40, overlap=2)
+    queue = make(60, overlap=2)
     # Ann has a notebook and the review page open at once; Cy's process is killed in the middle.
     workers = [start(place, queue, rater, seed) for seed, rater in enumerate(["ann", "ann", "bob", "cy"])]
+    assert [worker.stdout.readline() for worker in workers] == ["ready\n"] * 4
     killed = workers[-1]
+    go(killed)
     told = [json.loads(killed.stdout.readline()) for _ in range(3)]
+    go(*workers[:-1])
+    told.append(json.loads(workers[0].stdout.readline()))
     killed.send_signal(signal.SIGKILL)
     for worker in workers:
         out, err = worker.communicate(timeout=120)
