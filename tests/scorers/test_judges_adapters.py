@@ -228,3 +228,56 @@ def test_nothing_but_loopback_is_reached_and_all_telemetry_is_off(server, tmp_pa
     errors, off, reached = done.stdout.strip().splitlines()
     assert errors == str([""] * 6) and off == "True True" and reached == "['127.0.0.1']"
     assert "Unclosed" not in done.stderr
+
+
+class TestEveryKindOfModel:
+    """One of each provider as the judge of the same reply."""
+
+    def judged(self, model):
+        judge = lab.judge("rubric", model=model, criteria="The reply is polite.")
+        score = judge(Reply("Thank you.", "stop"), None, {})
+        assert not score.error and len(score.detail["calls"]) == 1 and judge.fingerprint and score.detail["calls"][0]["model"] == model
+        return score
+
+    def test_litellm(self, server, monkeypatch):
+        pytest.importorskip("litellm")
+        monkeypatch.setenv("HOSTED_VLLM_API_BASE", server.url)
+        server.always(replies('{"reason": "thanks", "verdict": "yes"}'))
+        score = self.judged("litellm:hosted_vllm/a-model")
+        assert (score.value, score.reason) == (True, "thanks")
+        assert "response_format" in server.requests[0].body
+
+    def test_a_folder_of_transformers(self):
+        pytest.importorskip("torch")
+        from llmops_lab.models import tiny
+
+        score = self.judged(f"hf:{tiny.FOLDER}")
+        assert score.value is None and score.detail["raw"] and score.detail["calls"][0]["output_tokens"] > 0
+
+    def test_a_model_that_mlflow_keeps(self, tmp_path, monkeypatch):
+        from llmops_lab.settings import load
+        from llmops_lab.track import connect
+
+        monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        connect.client(load())
+        import mlflow
+
+        monkeypatch.setattr("mlflow.tracking.fluent._active_experiment_id", None)
+        code = tmp_path / "kind.py"
+        code.write_text(
+            textwrap.dedent(
+                """
+                import mlflow
+                from mlflow.pyfunc import PythonModel
+
+                class Kind(PythonModel):
+                    def predict(self, context, model_input: list[str], params=None) -> list[str]:
+                        return ['{"reason": "kind", "verdict": "yes"}' for _ in model_input]
+
+                mlflow.models.set_model(Kind())
+                """
+            )
+        )
+        with mlflow.start_run():
+            mlflow.pyfunc.log_model(name="model", python_model=str(code), registered_model_name="kind", pip_requirements=[])
+        assert self.judged("mlflow:models:/kind/1").value is True
