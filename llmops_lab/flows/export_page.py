@@ -37,6 +37,10 @@ _PAGE = """<!doctype html>
 <script>{script}</script>
 </body>
 </html>
+<!-- The script above holds parts of others, under these licences:
+
+{licences}
+-->
 """
 
 
@@ -47,6 +51,7 @@ def export_page(path: str | Path, *, view: str, title: str, answers: Mapping[str
     inert. Raises BadInput where the page's script was not built, or the file cannot be written.
     """
     script, style = (_bundle(f"page.{kind}") for kind in ("js", "css"))
+    licences = _bundle("THIRD-PARTY.txt").replace("--", "- -")
     held = {"view": view, "written": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", "answers": answers}
     data = json.dumps({**held, "buffers": [base64.b64encode(each).decode("ascii") for each in buffers]}, separators=(",", ":"))
     policy = (
@@ -58,7 +63,13 @@ def export_page(path: str | Path, *, view: str, title: str, answers: Mapping[str
         "form-action 'none'",
     )
     page = _PAGE.format(
-        policy="; ".join(policy), title=html.escape(inert(title)), style=style, twin=twin, data=_closed(data), script=script
+        policy="; ".join(policy),
+        title=html.escape(inert(title)),
+        style=style,
+        twin=twin,
+        data=_closed(data),
+        script=script,
+        licences=licences,
     )
     return whole(path, lambda half: half.write_text(encodable(page), "utf-8", newline=""))
 

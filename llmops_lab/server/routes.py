@@ -115,13 +115,13 @@ class Bundle(JupyterHandler, web.StaticFileHandler):
 
     @web.authenticated
     @authorized
-    async def get(self, path: str, include_body: bool = True) -> None:
+    async def get(self, path: str, include_body: bool = True) -> None:  # type: ignore[override]  # decorators forget the parameters
         """Send the file."""
         await web.StaticFileHandler.get(self, path, include_body)
 
     @web.authenticated
     @authorized
-    async def head(self, path: str) -> None:
+    async def head(self, path: str) -> None:  # type: ignore[override]
         """Send its headers."""
         await web.StaticFileHandler.get(self, path, include_body=False)
 

@@ -48,7 +48,7 @@ class ReviewServer(ServerApp):
     """Jupyter's server without its services, and without what is configured for the user's other servers."""
 
     name = "llmops-lab-review"
-    default_services = ("auth", "security")
+    default_services = ("auth", "security")  # type: ignore[assignment]  # it is read as any tuple
 
     def load_config_file(self, suppress_errors: bool = True) -> None:
         """Load none: a setting for another server could open this one to the network."""
