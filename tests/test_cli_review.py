@@ -132,6 +132,20 @@ def test_without_named_raters_the_link_is_for_whoever_started_it(place, queue):
         running.communicate(timeout=30)
 
 
+def test_a_queue_has_its_usual_port_and_takes_another_one_where_that_is_taken(place, queue):
+    ports = []
+    running = [Review(place, "other", "--rater", "zoe").read(1) for _ in range(2)]
+    for each in running:
+        ports.append(each.links["zoe"].split("/")[2])
+        assert each.open("zoe").get("llmops-lab/review/other").status == 200
+    assert ports[0] != ports[1]
+    for each in running:
+        assert each.end()[0] == 130
+    again = Review(place, "other", "--rater", "zoe").read(1)
+    assert again.links["zoe"].split("/")[2] == ports[0]
+    assert again.end()[0] == 130
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

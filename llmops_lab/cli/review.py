@@ -25,7 +25,7 @@ def add(commands: Any) -> None:
     review = commands.add_parser("review", help="serve the page on which people rate a queue", epilog=_EPILOG)
     review.add_argument("queue", metavar="QUEUE", help="the queue's name")
     review.add_argument("--rater", action="append", default=[], metavar="NAME", help="a link for this person; more than one is possible")
-    review.add_argument("--port", type=whole(1), default=0, metavar="N", help="without it, any that is free")
+    review.add_argument("--port", type=whole(1), metavar="N", help="without it, the same one each time where it is free")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -22,17 +22,19 @@ from traitlets import Dict, Unicode
 from traitlets.config import Config
 
 from llmops_lab.errors import BadInput
+from llmops_lab.records import digest
 from llmops_lab.server.routes import BODY_BYTES, RESOURCE, Bundle
 
 HOST = "127.0.0.1"
+_USUAL = 10_000  # so many ports from here on, below those that systems give away by themselves
 
 
-def serve(queue: str, raters: Sequence[str], folder: Path, *, port: int = 0, ready: Callable[[Mapping[str, str]], None]) -> None:
+def serve(queue: str, raters: Sequence[str], folder: Path, *, port: int | None, ready: Callable[[Mapping[str, str]], None]) -> None:
     """Serve the page of a queue of the project in ``folder`` until KeyboardInterrupt. ``ready`` gets rater -> link.
 
-    ``port`` 0: any that is free. Raises BadInput for one that is taken.
+    ``port`` None: the queue's usual one, or any that is free. Raises BadInput for one that is taken.
     """
-    port = _free(port)
+    port = _free(port, queue, folder)
     tokens = {secrets.token_urlsafe(24): rater for rater in raters}
     app = ReviewServer(config=_config(queue, folder, port, tokens))
     app.initialize(argv=[], find_extensions=False)
@@ -107,12 +109,23 @@ def _config(queue: str, folder: Path, port: int, tokens: Mapping[str, str]) -> C
     return Config({"ReviewServer": server, "Links": links, "ReviewOnly": {"queue": queue}})
 
 
-def _free(port: int) -> int:
-    with socket.socket() as asked:
+def _free(port: int | None, queue: str, folder: Path) -> int:
+    if port is not None:
         try:
-            asked.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            asked.bind((HOST, port))
+            return _bound(port)
         except (OSError, OverflowError) as error:
             said = getattr(error, "strerror", None) or error
             raise BadInput(f"port {port} cannot be used: {said}. Name another one with --port, or none.") from error
+    # The same one each time: what a browser has not sent yet it keeps for this address alone.
+    usual = _USUAL + int(digest([str(folder), queue])[:8], 16) % _USUAL
+    try:
+        return _bound(usual)
+    except OSError:
+        return _bound(0)
+
+
+def _bound(port: int) -> int:
+    with socket.socket() as asked:
+        asked.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        asked.bind((HOST, port))
         return int(asked.getsockname()[1])

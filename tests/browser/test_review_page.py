@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 from pathlib import Path
 
 import pytest
@@ -99,15 +98,9 @@ def hostile_queue(**given):
     return lab.rate(rows, rubric, mode="pairwise", a="x", b="y", prompt="question", seed=7, **given)
 
 
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
 def test_two_reviewers_rate_with_the_keyboard_each_as_themselves_through_an_end_of_the_server(place, tab):
     queue = hostile_queue(raters=["ann", "bob"], name="tone")
-    words = ("review", "tone", "--port", free_port())
+    words = ("review", "tone")
     server = place.start(*words)
     links = dict(server.stdout.readline().rstrip("\n").split("\t") for _ in range(2))
     try:
