@@ -116,16 +116,16 @@ def mine(row: RatingRow) -> dict[str, Any] | None:
     return None if row.kind == "undo" else row.said()
 
 
-def submit(opened: OpenQueue, item: str, rater: str, value: Any, given: Mapping[str, Any]) -> int:
+def submit(opened: OpenQueue, item: Any, rater: str, value: Any, given: Mapping[str, Any]) -> int:
     """Check and store a rating or a skip; returns its number after the commit. Raises BadInput, UnknownName, Conflict or StoreError."""
     found = item_of(opened, item)
     body = entry(opened.spec, found.letters, value, given)
-    body["side_order"] = order.side_order(opened.spec.seed, rater, item, found.letters)
+    body["side_order"] = order.side_order(opened.spec.seed, rater, found.item, found.letters)
     kind = "skip" if body["skip"] is not None else "rating"
-    return _add(opened, item, rater, kind, body, given)
+    return _add(opened, found.item, rater, kind, body, given)
 
 
-def undo(opened: OpenQueue, item: str, rater: str, given: Mapping[str, Any]) -> int:
+def undo(opened: OpenQueue, item: Any, rater: str, given: Mapping[str, Any]) -> int:
     """Take back what the rater said of an item, by a row of its own; returns its number after the commit."""
     return _add(opened, item_of(opened, item).item, rater, "undo", {"value": None}, given)
 

@@ -13,7 +13,7 @@ from llmops_lab.flows.rate_settle import items_of
 from llmops_lab.flows.track import cell_trace
 from llmops_lab.ratings.items import Item, Side
 from llmops_lab.ratings.rubric import checked, ranks
-from llmops_lab.records import Message, Request
+from llmops_lab.records import Message, Request, canonical
 from llmops_lab.redact import Redactor, redact
 from llmops_lab.settings import Settings
 from llmops_lab.store import reviews
@@ -59,7 +59,9 @@ def to_mlflow(opened: OpenQueue, settings: Settings) -> Sent:
     entries.append(("review", _review(opened, settings, reviewed)))
     entries += [("dataset", entry) for entry in _corrections(opened, settings, items, rows)]
     mask = Redactor().tree
-    numbers = [ledger.outbox_add(kind, mask(payload)) for kind, payload in entries]
+    waiting = {(kind, canonical(payload)): number for number, kind, payload in ledger.outbox_pending()}
+    masked = [(kind, mask(payload)) for kind, payload in entries]
+    numbers = [waiting.get((kind, canonical(payload))) or ledger.outbox_add(kind, payload) for kind, payload in masked]
     arrived = deliver(ledger, settings)
     rated = sum(row.kind == "rating" and row.item not in opened.spec.repeats for row in rows)
     expectations = len(settled) + sum(kind == "dataset" for kind, _ in entries)

@@ -6,7 +6,7 @@ queue here shows in MLflow's own pages what was reviewed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from llmops_lab.redact import Redactor
@@ -17,6 +17,7 @@ QUEUE_KEY = "llmops_lab.queue"
 ITEM_KEY = "llmops_lab.item"
 ROW_KEY = "llmops_lab.row"
 _NAME_LIMIT, _INSTRUCTION_LIMIT, _OPTION_LIMIT, _MOST_OPTIONS, _MOST_USERS = 250, 1000, 64, 10, 10
+_A_BATCH = 100
 _RESERVED = {"feedback", "default"}
 
 
@@ -144,15 +145,29 @@ def log_review(payload: Mapping[str, Any], settings: Settings, *, on_progress: C
     on_progress()
     queue = _queue(client, experiment, record, schema)
     on_progress()
-    there = [item["trace"] for item in record["items"] if _trace(client.store, item["trace"]) is not None]
-    client._add_items_to_review_queue(queue, item_ids=there) if there else None
-    on_progress()
+    held = dict(_held(client, queue, on_progress))
+    new = [item["trace"] for item in record["items"] if item["trace"] not in held and _trace(client.store, item["trace"]) is not None]
+    for start in range(0, len(new), _A_BATCH):
+        client._add_items_to_review_queue(queue, item_ids=new[start : start + _A_BATCH])
+        on_progress()
+    held |= dict.fromkeys(new, ("pending", None))
     for item in record["items"]:
-        if item["trace"] in there:
-            by = item["by"] if item["status"] != "pending" else None
+        by = item["by"].strip().lower() if item["status"] != "pending" else None
+        if item["trace"] in held and held[item["trace"]] != (item["status"], by):
             client._set_review_queue_item_status(queue, item_id=item["trace"], status=item["status"], completed_by=by)
             on_progress()
-    return str(queue)
+    return queue
+
+
+def _held(client: Any, queue: str, on_progress: Callable[[], object]) -> Iterator[tuple[str, tuple[str, str | None]]]:
+    token = None
+    while True:
+        found = client._list_review_queue_items(queue, max_results=_A_BATCH, page_token=token)
+        on_progress()
+        yield from ((item.item_id, (str(item.status), item.completed_by)) for item in found)
+        token = found.token
+        if not token:
+            return
 
 
 def _missing(error: Exception) -> bool:

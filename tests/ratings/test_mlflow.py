@@ -188,6 +188,7 @@ def test_with_mlflow_away_nothing_is_lost(grid, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", gone)
     sent = queue.to_mlflow()
     assert sent.waiting == 3 and "3 entries wait" in repr(sent)
+    assert queue.to_mlflow().waiting == 3 and len(open_ledger(settings.load()).outbox_pending()) == 3  # called again, nothing piles up
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     assert queue.to_mlflow().waiting == 0
     assert said(traces()["question 0"]) == [("ann", 1)]
