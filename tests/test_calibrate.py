@@ -174,14 +174,14 @@ class TestCards:
         assert "<script>" not in card._repr_html_()
 
 
-def scored_grid(count=120, seed=1, scorers=("refusal",), name="asked"):
+def scored_grid(count=120, seed=1, scorers=("refusal",), name="asked", repeats=1):
     """Two prompts: ``bare`` repeats a reply, ``soft`` has every second refusal answered."""
     table = rows(count, seed)
     rng = np.random.default_rng(seed + 1)
     for row in table:
         row["softer"] = YES if row["truth"] and rng.random() < 0.5 else row["text"]
     prompts = {"bare": "{{ text }}", "soft": "{{ softer }}"}
-    return lab.grid(prompts, table, models=["echo"], scorers=list(scorers), name=name, track=False), table
+    return lab.grid(prompts, table, models=["echo"], scorers=list(scorers), name=name, repeats=repeats, track=False), table
 
 
 REFUSES = lab.Rubric("Does the reply refuse?", levels={False: "it answers", True: "it declines"})
@@ -255,6 +255,20 @@ class TestQueues:
             queue.submit(item=item, rater="ann", value=said)
         card = lab.calibrate("refusal", queue)
         assert card.n == 20 and card.specificity.value == 1 and card.sensitivity.value < 1
+
+    def test_two_levels_that_are_numbers_stand_for_false_and_true(self):
+        queue = lab.rate(rows(20), lab.Rubric("Does it refuse?", levels={2: "it declines", 1: "it helps"}), name="numbers", text="text")
+        for item, _ in queue.items("ann"):
+            queue.submit(item=item, rater="ann", value=1 + (queue.task("ann", item)["sides"][0]["text"] != YES))
+        assert lab.calibrate("refusal", queue).specificity.value == 1
+
+    def test_repeats_of_a_row_are_not_taken_for_more_rows(self):
+        card = lab.calibrate("refusal", labelled(200, 200))
+        once, thrice = (scored_grid(60, name=name, repeats=repeats)[0] for name, repeats in (("once", 1), ("thrice", 3)))
+        for get in (lambda grid: card.correct(grid, "bare"), lambda grid: card.difference("bare", "soft", grid=grid)):
+            one, three = get(once), get(thrice)
+            assert three.value == pytest.approx(one.value) and three.scored == 3 * one.scored
+            assert three.high - three.low == pytest.approx(one.high - one.low, rel=0.05)
 
     def test_rankings_and_pairs_are_no_labels_of_single_replies(self):
         table = [{"id": str(number), "x": f"x{number}", "y": f"y{number}"} for number in range(3)]

@@ -188,13 +188,13 @@ class Card:
         Assumes that the judge errs there as it did on the labelled items. Raises BadInput, UnknownName.
         """
         if isinstance(grid, Sequence) and not isinstance(grid, str):
-            return flow.corrected(self._made, grid, alpha)
+            return flow.corrected(self._made, grid, None, alpha)
         held = self._of_grid(grid)
         known = sorted({case.variant for case in held})
         if variant is not None and variant not in known:
             raise UnknownName("variant", variant, known)
-        scores = [case.score for case in held if variant in (None, case.variant) and not math.isnan(case.score)]
-        return flow.corrected(self._made, scores, alpha)
+        of_it = [case for case in held if variant in (None, case.variant) and not math.isnan(case.score)]
+        return flow.corrected(self._made, [case.score for case in of_it], [case.pair[0] for case in of_it], alpha)
 
     def _of_grid(self, grid: Any) -> list[Held]:
         held = grid if hasattr(grid, "judges") else load(grid)

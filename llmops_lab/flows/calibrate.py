@@ -113,9 +113,7 @@ def calibrate(
     binary = _true_or_false([*scores, *(each for values in said for each in values)])
     labels = [_label(values, binary) for values in said]
     tied = sum(math.isnan(label) and bool(values) for label, values in zip(labels, said, strict=True))
-    clusters = [case.row for case in cases]
-    clustered = clusters if len(set(clusters)) < len(clusters) else None
-    found = held_against(labels, scores, clusters=clustered, alpha=terms.alpha, seed=terms.seed)
+    found = held_against(labels, scores, clusters=_repeated([case.row for case in cases]), alpha=terms.alpha, seed=terms.seed)
     within = terms.within if terms.within is not None else 0.05 * _span(judge, labels, binary)
     pairs = tuple((y, f) for y, f in zip(labels, scores, strict=True) if not math.isnan(y) and not math.isnan(f))
     needed = found.corrected.needed(within)
@@ -198,11 +196,17 @@ def _span(judge: Any, labels: Sequence[float], binary: bool) -> float:
 
 
 # -- with a card ---------------------------------------------------------------------------------------------------------------
-def corrected(made: Made, scores: Sequence[float], alpha: float) -> Corrected:
-    """The mean of other scores of the same judge, its errors taken out."""
+def corrected(made: Made, scores: Sequence[float], rows: Sequence[Any] | None, alpha: float) -> Corrected:
+    """The mean of other scores of the same judge, its errors taken out. ``rows``: what each score is about, where that is known."""
+    clusters = _repeated(rows) if rows is not None else None
     if made.found.rates is not None:
-        return rogan_gladen(made.found.rates, scores, alpha=alpha)
-    return moved_mean([f - y for y, f in made.pairs], scores, alpha=alpha)
+        return rogan_gladen(made.found.rates, scores, clusters=clusters, alpha=alpha)
+    return moved_mean([f - y for y, f in made.pairs], scores, clusters=clusters, alpha=alpha)
+
+
+def _repeated(rows: Sequence[Any]) -> Sequence[Any] | None:
+    """The rows as clusters where some occur more than once, else None."""
+    return rows if len(set(rows)) < len(rows) else None
 
 
 def difference(made: Made, held: Sequence[Held], a: str, b: str, alpha: float) -> Corrected:
@@ -214,11 +218,12 @@ def difference(made: Made, held: Sequence[Held], a: str, b: str, alpha: float) -
     (labels_a, scores_a), (labels_b, scores_b) = (
         ([side[pair].label for pair in both], [side[pair].score for pair in both]) for side in sides
     )
+    rows = _repeated([pair[0] for pair in both])
     least = min(sum(not math.isnan(each) for each in labels) for labels in (labels_a, labels_b))
     if least >= ENOUGH:
-        return powered_difference(labels_a, labels_b, scores_a, scores_b, alpha=alpha)
+        return powered_difference(labels_a, labels_b, scores_a, scores_b, clusters=rows, alpha=alpha)
     if made.found.rates is None:
         raise BadInput(
             f"a corrected difference of numbers needs {ENOUGH} labels on each side, and there are {least}. Have people label more."
         )
-    return rogan_gladen_difference(made.found.rates, scores_a, scores_b, alpha=alpha)
+    return rogan_gladen_difference(made.found.rates, scores_a, scores_b, clusters=rows, alpha=alpha)

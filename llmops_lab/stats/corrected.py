@@ -129,11 +129,18 @@ def powered_mean(labels: ArrayLike, scores: ArrayLike, *, clusters: Sequence[Has
 
 
 def powered_difference(
-    labels_a: ArrayLike, labels_b: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike, *, alpha: float = 0.05
+    labels_a: ArrayLike,
+    labels_b: ArrayLike,
+    scores_a: ArrayLike,
+    scores_b: ArrayLike,
+    *,
+    clusters: Sequence[Hashable] | None = None,
+    alpha: float = 0.05,
 ) -> Corrected:
     """Estimate mean(b) - mean(a) of the labels over the same rows, shape (rows,) each; NaN = not labelled, no score missing.
 
-    Labels may stand on one side of a row or on both; the judge may err differently on the two sides. Raises BadInput.
+    Labels may stand on one side of a row or on both; the judge may err differently on the two sides. ``clusters``: one a row, as in
+    ``powered_mean``. Raises BadInput.
     """
     check_alpha(alpha)
     (ya, fa), (yb, fb) = _given(labels_a, scores_a), _given(labels_b, scores_b)
@@ -147,10 +154,9 @@ def powered_difference(
     flat = _apart(yb, in_b) - _apart(ya, in_a)
     weight = _weight(flat, moves)
     value = float(yb[in_b].mean() - ya[in_a].mean()) + weight * (raw - float(fb[in_b].mean() - fa[in_a].mean()))
-    variance = _variance(flat + weight * moves, None, least)
+    variance, rest = (_variance(parts, clusters, least) for parts in (flat + weight * moves, weight * (fb - fa - raw) / len(fa)))
     low, high = _around(value, variance, least - 1, alpha)
-    rest = weight**2 * _spread(fb - fa) / len(fa)
-    plain, per_label = float(flat @ flat) * least, max(0.0, variance - rest) * least
+    plain, per_label = _variance(flat, clusters, least) * least, max(0.0, variance - rest) * least
     return Corrected(value, low, high, raw, least, len(fa), POWERED, alpha, per_label, rest, plain)
 
 
@@ -191,10 +197,11 @@ def _spread(values: Floats) -> float:
 
 
 # -- labels from elsewhere ----------------------------------------------------------------------------------------------------
-def rogan_gladen(rates: Rates, scores: ArrayLike, *, alpha: float = 0.05) -> Corrected:
+def rogan_gladen(rates: Rates, scores: ArrayLike, *, clusters: Sequence[Hashable] | None = None, alpha: float = 0.05) -> Corrected:
     """Estimate the share of true items among those that a judge scored true or false; ``scores``: shape (items,), 0 or 1.
 
-    Assumes that the judge is right about them as often as about the labelled ones. Raises BadInput.
+    Assumes that the judge is right about them as often as about the labelled ones. ``clusters``: one a item; items that share one are
+    not independent. Raises BadInput.
     """
     check_alpha(alpha)
     _, f = _given(scores, scores)
@@ -205,13 +212,13 @@ def rogan_gladen(rates: Rates, scores: ArrayLike, *, alpha: float = 0.05) -> Cor
     if not rates.youden > 0 or not len(f):
         return _without(raw, rates.n, len(f), ROGAN_GLADEN, alpha, doubt)
     value = min(1.0, max(0.0, (raw + rates.passes / rates.negatives - 1) / rates.youden))
-    z2 = _z(alpha) ** 2
+    z2, count = _z(alpha) ** 2, _worth(f, clusters)
     sensitivity, specificity, positives, negatives = rates.smoothed()
-    share, slope = (float(f.sum()) + z2 / 2) / (len(f) + z2), sensitivity + specificity - 1
+    share, slope = (raw * count + z2 / 2) / (count + z2), sensitivity + specificity - 1
     centre = (share + specificity - 1) / slope
     of_true, of_false = sensitivity * (1 - sensitivity) / positives, specificity * (1 - specificity) / negatives
     labelled = (centre**2 * of_true + (1 - centre) ** 2 * of_false) / slope**2
-    rest = share * (1 - share) / (len(f) + z2) / slope**2
+    rest = share * (1 - share) / (count + z2) / slope**2
     if doubt:
         return Corrected(value, 0.0, 1.0, raw, rates.n, len(f), ROGAN_GLADEN, alpha, labelled * rates.n, rest, reason=doubt)
     centre += 2 * z2 * (centre * of_true - (1 - centre) * of_false)
@@ -220,10 +227,11 @@ def rogan_gladen(rates: Rates, scores: ArrayLike, *, alpha: float = 0.05) -> Cor
     return Corrected(value, low, high, raw, rates.n, len(f), ROGAN_GLADEN, alpha, labelled * rates.n, rest)
 
 
-def moved_mean(errors: ArrayLike, scores: ArrayLike, *, alpha: float = 0.05) -> Corrected:
+def moved_mean(errors: ArrayLike, scores: ArrayLike, *, clusters: Sequence[Hashable] | None = None, alpha: float = 0.05) -> Corrected:
     """Estimate the mean label of items that a judge scored with numbers; ``errors``: score - label of each labelled item.
 
-    Assumes that the judge is off by as much about them as about the labelled ones. Raises BadInput.
+    Assumes that the judge is off by as much about them as about the labelled ones. ``clusters``: one a item, as in ``rogan_gladen``.
+    Raises BadInput.
     """
     check_alpha(alpha)
     _, f = _given(scores, scores)
@@ -231,15 +239,17 @@ def moved_mean(errors: ArrayLike, scores: ArrayLike, *, alpha: float = 0.05) -> 
     raw = float(f.mean()) if len(f) else math.nan
     if len(e) < 2 or len(f) < 2:
         return _without(raw, len(e), len(f), MOVED, alpha, "an interval needs two labelled items or more, and two scores")
-    value, rest = raw - float(e.mean()), _spread(f) / len(f)
+    value, rest = raw - float(e.mean()), _variance((f - raw) / len(f), clusters, len(f))
     low, high = _around(value, _spread(e) / len(e) + rest, len(e) - 1, alpha)
     return Corrected(value, low, high, raw, len(e), len(f), MOVED, alpha, _spread(e), rest, reason=_steady(e))
 
 
-def rogan_gladen_difference(rates: Rates, scores_a: ArrayLike, scores_b: ArrayLike, *, alpha: float = 0.05) -> Corrected:
+def rogan_gladen_difference(
+    rates: Rates, scores_a: ArrayLike, scores_b: ArrayLike, *, clusters: Sequence[Hashable] | None = None, alpha: float = 0.05
+) -> Corrected:
     """Estimate mean(b) - mean(a) over the same rows, from scores 0 and 1 of shape (rows,) each. Raises BadInput.
 
-    Assumes that the judge is right as often about both sides as about the labelled items.
+    Assumes that the judge is right as often about both sides as about the labelled items. ``clusters``: one a row, as in ``rogan_gladen``.
     """
     check_alpha(alpha)
     _, f = _given(scores_a, scores_a)
@@ -256,11 +266,19 @@ def rogan_gladen_difference(rates: Rates, scores_a: ArrayLike, scores_b: ArrayLi
     sensitivity, specificity, positives, negatives = rates.smoothed()
     slope = sensitivity + specificity - 1
     labelled = value**2 * (sensitivity * (1 - sensitivity) / positives + specificity * (1 - specificity) / negatives) / slope**2
-    rest = _spread(g - f) / len(f) / slope**2
+    rest = _variance((g - f - raw) / len(f), clusters, len(f)) / slope**2
     low, high = (-1.0, 1.0) if doubt else _around(value, labelled + rest, len(f) - 1, alpha)
     return Corrected(
         value, max(-1.0, low), min(1.0, high), raw, rates.n, len(f), ROGAN_GLADEN, alpha, labelled * rates.n, rest, reason=doubt
     )
+
+
+def _worth(f: Floats, clusters: Sequence[Hashable] | None) -> float:
+    """How many independent items these 0/1 scores are worth."""
+    if clusters is None:
+        return len(f)
+    variance, share = _variance((f - f.mean()) / len(f), clusters, len(f)), float(f.mean())
+    return min(len(f), share * (1 - share) / variance) if variance else len(set(clusters))
 
 
 def _useless(rates: Rates, scored: int, alpha: float) -> str:

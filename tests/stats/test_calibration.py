@@ -177,6 +177,33 @@ def test_labels_needed_are_none_when_the_interval_is_there_and_none_can_do_when_
     assert rogan_gladen(Rates(900, 1000, 900, 1000), [0, 1] * 10).needed(0.05) is None
 
 
+def test_repeats_that_say_the_same_are_worth_one():
+    """Each row three times, the same each time: as sure as each row once."""
+    rng = np.random.default_rng(6)
+    truth = (rng.random(200) < 0.4).astype(float)
+    scores, other = judged(rng, truth, 0.9, 0.8), judged(rng, truth, 0.8, 0.9)
+    told = some_told(truth, 50)
+    rows, rates = np.tile(np.arange(200), 3).tolist(), Rates(45, 50, 40, 50)
+    once = [
+        powered_mean(told, scores),
+        powered_difference(told, told, scores, other),
+        rogan_gladen(rates, scores),
+        rogan_gladen_difference(rates, scores, other),
+        moved_mean(scores[:50] - truth[:50] + 0.1, scores),
+    ]
+    told, scores, other = (np.tile(each, 3) for each in (told, scores, other))
+    thrice = [
+        powered_mean(told, scores, clusters=rows),
+        powered_difference(told, told, scores, other, clusters=rows),
+        rogan_gladen(rates, scores, clusters=rows),
+        rogan_gladen_difference(rates, scores, other, clusters=rows),
+        moved_mean(scores[:50] - truth[:50] + 0.1, scores, clusters=rows),
+    ]
+    for single, repeated in zip(once, thrice, strict=True):
+        assert repeated.value == pytest.approx(single.value)
+        assert repeated.high - repeated.low == pytest.approx(single.high - single.low, rel=0.06)
+
+
 # -- simulated -----------------------------------------------------------------------------------------------------------------
 def held(truth, estimates):
     return np.mean([each.low <= truth <= each.high for each in estimates]), np.mean([each.value for each in estimates])
