@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -312,13 +312,14 @@ class Ledger:
                 cursor = connection.execute(self.dialect.sql(sql), tuple(values))
                 return list(cursor.fetchall()) if cursor.description else []
 
-            connection.execute("BEGIN IMMEDIATE" if self.dialect.name == "sqlite" else "BEGIN")
             try:
+                connection.execute("BEGIN IMMEDIATE" if self.dialect.name == "sqlite" else "BEGIN")
                 yield execute
+                connection.execute("COMMIT")
             except BaseException:
-                connection.execute("ROLLBACK")
+                with suppress(*self.dialect.errors):  # an interrupt may come before the beginning, or after the end
+                    connection.execute("ROLLBACK")
                 raise
-            connection.execute("COMMIT")
 
     def stream(self, sql: str, values: Sequence[Any]) -> Iterator[Any]:
         """The rows of a query with ``?`` marks, not held in memory all at once. Raises StoreError."""

@@ -15,7 +15,8 @@ ROWS = [{"id": f"row-{number}", "q": f"What about {number}?"} for number in rang
 
 
 def holding(home):
-    return [path.name for path in home.rglob("*") if path.is_file() and any(w in path.read_bytes() for w in (b"4711", b"row-of-Maria"))]
+    words = (PLANTED.encode(), b"row-of-Maria")
+    return [path.name for path in home.rglob("*") if path.is_file() and any(word in path.read_bytes() for word in words)]
 
 
 @pytest.fixture
@@ -53,3 +54,16 @@ def test_a_row_that_only_a_queue_holds_is_forgotten_too_and_the_same_call_opens_
     with pytest.raises(UnknownName, match="row called 'row-of-Maria'"):
         forget_row(settings.load(), "row-of-Maria")
     assert reviews.names(open_ledger(settings.load())) == ["tone"]
+
+
+def test_on_postgresql_too(home, away, postgres, monkeypatch):
+    url = postgres.database()
+    monkeypatch.setenv("LLMOPS_LAB_LEDGER", url)
+    rows = [{"id": "row-of-Maria", "reply": PLANTED}, {"id": "row-1", "reply": "other"}]
+    queue = lab.rate(rows, LEVELS, text="reply", name="tone")
+    queue.submit(item="row-of-Maria", rater="ann", value=1, comment=PLANTED)
+    queue.to_mlflow()
+    assert PLANTED in postgres.dump(url)
+    assert forget_row(settings.load(), "row-of-Maria").forgotten.ratings == 1
+    dump = postgres.dump(url)
+    assert PLANTED not in dump and "row-of-Maria" not in dump and "row-1" in dump
