@@ -228,7 +228,8 @@ class Card:
         else:
             lines.append(_line("score above label", found.error))
         lines.append(("the judge's own mean", f"{found.corrected.raw:.3f}", "", f"{found.corrected.scored:,}"))
-        return [*lines, _line(f"corrected mean ({found.corrected.method})", found.corrected)]
+        whole = found.corrected.n == found.corrected.scored
+        return [*lines, _line("mean of the labels" if whole else f"corrected mean ({found.corrected.method})", found.corrected)]
 
     def _notes(self) -> list[str]:
         made, found = self._made, self._found
@@ -279,5 +280,5 @@ def _needed(needed: int | None, within: float, left: int) -> str:
     if needed == 0:
         return f"the corrected mean is known to ±{within:g}: no more labels are needed"
     unit = 10 ** max(0, len(str(needed)) - 2)
-    there = f" ({left:,} are left here: take new rows too)" if needed > left else ""
+    there = "" if needed <= left else f" ({left:,} are left here: take new rows too)" if left else " (of new rows)"
     return f"label about {-(-needed // unit) * unit:,} more{there} for a corrected mean known to ±{within:g}"
