@@ -9,12 +9,13 @@ from typing import Any
 from llmops_lab import settings as _settings
 from llmops_lab.api.calls import load
 from llmops_lab.api.queue import Queue, show
-from llmops_lab.api.rated import rated
+from llmops_lab.api.rated import CELL, rated
 from llmops_lab.errors import BadInput
 from llmops_lab.flows.rate import make_queue
 from llmops_lab.ratings.items import Spec
 from llmops_lab.ratings.rubric import MODES, Rubric
-from llmops_lab.store.ledger import open_ledger
+from llmops_lab.store.ledger import Ledger, open_ledger
+from llmops_lab.store.reviews import grids_with
 
 _FILES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 
@@ -56,22 +57,28 @@ def rate(
         raise BadInput(f"the rubric is lab.Rubric('How polite is it?', levels={{...}}), not {rubric!r:.60}.")
     if mode == "single" and not held.levels:
         raise BadInput("single ratings need levels: lab.Rubric('...', levels={1: 'rude: ...', 2: '...', 3: '...'}).")
+    ledger = open_ledger(_settings.load())
     sides: dict[str, Any] = {"a": a, "b": b, "variants": variants}
     columns: dict[str, Any] = {"gold": gold, "suggestions": suggestions, "source": source, "text": text, "prompt": prompt}
-    named, found, grid = rated(_opened(grid_or_rows), mode, sides, columns)
+    source_of, keys = _opened(ledger, grid_or_rows)
+    named, found, grid = rated(source_of, mode, sides, columns, keys)
     overlap, names = _raters(raters)
     spec = Spec(mode, held, named, overlap, names, _whole("seed", seed, None), suggestions=suggestions is not None, grid=grid)  # type: ignore[arg-type]
-    ledger = open_ledger(_settings.load())
     amounts = {"limit": None if limit is None else _whole("limit", limit, 1), "repeats": _whole("repeats", repeats, 0)}
     queue = Queue(ledger, make_queue(ledger, _named(name), spec, found, **amounts))  # type: ignore[arg-type]
     show(queue)
     return queue
 
 
-def _opened(given: Any) -> Any:
-    # A text is the name of a grid, unless it names a file of rows.
-    is_grid = isinstance(given, str) and Path(given).suffix.lower() not in _FILES
-    return load(given) if is_grid else given
+def _opened(ledger: Ledger, given: Any) -> tuple[Any, set[str] | None]:
+    """The grid or the rows, and the keys of the cells that were picked of a grid (``g.selected()`` and parts of ``g.frame()``)."""
+    if isinstance(given, str):  # the name of a grid, unless it names a file of rows
+        return (given if Path(given).suffix.lower() in _FILES else load(given)), None
+    if not hasattr(given, "columns") or not set(given.columns) >= CELL:
+        return given, None
+    keys = {str(key) for key in given["key"]}
+    grid = next(iter(grids_with(ledger, keys)), None)
+    return (given, None) if grid is None else (load(grid), keys)
 
 
 def _raters(given: Any) -> tuple[int, tuple[str, ...] | None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from llmops_lab.errors import BadInput, UnknownName
@@ -14,14 +14,21 @@ from llmops_lab.ratings.items import Found, Spec
 from llmops_lab.records import Request
 from llmops_lab.store.rows import rows_of
 
+CELL = frozenset({"prompt", "model", "row_id", "replicate", "text", "key"})
+"""Columns by which a table is one of a grid's cells. Its ``prompt`` is the name of a prompt, which no rater may see."""
+Rated = tuple[tuple[str, ...], list[Found], str | None]
 
-def rated(given: Any, mode: str, sides: dict[str, Any], columns: dict[str, Any]) -> tuple[tuple[str, ...], list[Found], str | None]:
-    """The names of the sides, the rows, and the grid that they come from, if any. Raises BadInput and UnknownName."""
+
+def rated(given: Any, mode: str, sides: dict[str, Any], columns: dict[str, Any], keys: Collection[str] | None = None) -> Rated:
+    """The names of the sides, the rows, and the grid that they come from, if any. Raises BadInput and UnknownName.
+
+    ``keys``: of a grid the cells with these keys alone.
+    """
     if hasattr(given, "judges"):
-        return _of_grid(given, mode, sides, columns)
+        return _of_grid(given, mode, sides, columns, keys)
     table = read_rows(given)
     replies = rate_rows.reply_columns(mode, table, columns["text"], **sides)
-    prompt = columns["prompt"] or ("prompt" if "prompt" in table.columns else None)
+    prompt = columns["prompt"] or ("prompt" if "prompt" in table.columns and not set(table.columns) >= CELL else None)
     if prompt is not None:
         table.require(prompt)
     wanted = Columns(replies, prompt, rate_rows.source_columns(table, columns["source"]), columns["gold"], columns["suggestions"])
@@ -43,7 +50,7 @@ def picked(grid: Any, spec: Spec, cells: Sequence[int]) -> tuple[tuple[str, ...]
     return names, rate_grid.from_grid(lines, names, wanted, table, request, grid=getattr(grid, "grid_id", None), only=only)
 
 
-def _of_grid(grid: Any, mode: str, sides: dict[str, Any], columns: dict[str, Any]) -> tuple[tuple[str, ...], list[Found], str | None]:
+def _of_grid(grid: Any, mode: str, sides: dict[str, Any], columns: dict[str, Any], keys: Collection[str] | None) -> Rated:
     if grid.state in ("planned", "running"):
         raise BadInput(f"the grid is still {grid.state}: a queue holds the replies that are there. Wait for it (g.wait()), then rate.")
     for name in ("text", "prompt"):
@@ -57,7 +64,8 @@ def _of_grid(grid: Any, mode: str, sides: dict[str, Any], columns: dict[str, Any
     expected, ident = grid.dataset.get("expected"), getattr(grid, "grid_id", None)
     source = rate_rows.source_columns(table, columns["source"]) if table else ()
     wanted = Columns(named, None, source, columns["gold"], columns["suggestions"], (expected,) if expected else ())
-    return named, rate_grid.from_grid(cells, named, wanted, table, request, grid=ident), ident
+    only = None if keys is None else {cell["cell"] for cell in cells if cell["key"] in keys}
+    return named, rate_grid.from_grid(cells, named, wanted, table, request, grid=ident, only=only), ident
 
 
 def _known(grid: Any) -> tuple[Rows | None, Callable[[dict[str, Any]], Request | None]]:

@@ -106,6 +106,14 @@ def names(ledger: Ledger) -> list[str]:
     return [name for (name,) in ledger.select("SELECT name FROM queues ORDER BY created DESC")]
 
 
+def grids_with(ledger: Ledger, keys: Collection[str]) -> list[str]:
+    """The grids that have cells with all of these keys, the newest first."""
+    sql = "SELECT c.grid FROM cells c JOIN grids g ON g.grid = c.grid WHERE c.key = ? ORDER BY g.started DESC"
+    found = [grid for (grid,) in ledger.select(sql, (next(iter(keys), ""),))]
+    held = {grid: {key for (key,) in ledger.select("SELECT key FROM cells WHERE grid = ?", (grid,))} for grid in found}
+    return [grid for grid in found if held[grid] >= set(keys)]
+
+
 def item_names(ledger: Ledger, queue: str) -> list[str]:
     """The items of a queue in the order in which they were made."""
     return [item for (item,) in ledger.select("SELECT item FROM items WHERE queue = ? ORDER BY position", (queue,))]

@@ -264,6 +264,17 @@ class TestGrids:
         assert pair.items("ann") == [("1", "open")] and "1 row was left out" in str(pair)
         assert sorted(item for item, _ in lab.rate(grid, LEVELS, name="single").items("ann")) == ["1~1", "1~2", "2"]
 
+    def test_cells_that_were_picked_of_a_table_are_cells_of_their_grid(self):
+        grid = self.grid()
+        frame = grid.frame()
+        queue = lab.rate(frame[(frame["prompt"] == "one") & (frame.row_id != "2")], LEVELS, source="topic", name="picked")
+        assert sorted(item for item, _ in queue.items("ann")) == ["0", "1"]
+        task = queue.task("ann", "1")
+        assert (task["prompt"], task["sources"]) == ("question 1", [{"name": "topic", "text": "x"}])
+        elsewhere = frame.assign(key="0" * 64)  # of a grid that this ledger does not know
+        queue = lab.rate(elsewhere, LEVELS, name="elsewhere")
+        assert all(queue.task("ann", item)["prompt"] == "" for item, _ in queue.items("ann"))
+
     def test_a_value_for_a_row_with_several_replies_must_say_which(self):
         with pytest.raises(BadInput, match=r"row 1 has several replies.*\('1', 'NAME'\)"):
             lab.rate(self.grid(), LEVELS, gold={"1": 3})
