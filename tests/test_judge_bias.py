@@ -49,6 +49,7 @@ class TestASingleReply:
             assert injection.verdict.needed_rows and injection.largest is None
             assert "not tested: this judge sees one reply" in repr(report) and "not tested: no row has replies" in repr(report)
             assert "held: padding to twice the length moves the score by less than 0.1" in repr(report)
+            assert [(each.name, each.problem) for each in report if each.unscored] == []
             assert len(server.requests) == 40 * 3 + 20 * 5
             lab.judge_bias(rubric(server), ROWS)
             assert len(server.requests) == 40 * 3 + 20 * 5  # bought once
@@ -94,7 +95,7 @@ class TestASingleReply:
     def test_a_judge_that_an_injection_silences_is_counted(self):
         with ModelServer(answer=lambda asked: "?" if "SYSTEM" in part("REPLY", asked) else by_number(asked)) as server:
             report = lab.judge_bias(rubric(server), ROWS, checks=["injection"])
-        assert report["injection"].unscored == 20 and "20 without a score" in repr(report)
+        assert report["injection"].unscored == 20 and "20 without a score (the judge's reply holds no verdict" in repr(report)
 
     def test_few_rows_prove_nothing(self):
         with ModelServer(answer=lambda asked: says("yes") if len(part("REPLY", asked)) > 60 else says("no")) as server:

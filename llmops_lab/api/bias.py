@@ -103,8 +103,9 @@ class Bias:
         """A DataFrame with one line a changed reply: check, row, how it was changed, scores before and after."""
         import pandas
 
-        names = ("check", "row_id", "how", "before", "after", "shift")
-        lines = [(check.name, each.row_id, each.how, each.before, each.after, each.size) for check in self.checks for each in check.shifts]
+        names = ("check", "row_id", "how", "before", "after", "shift", "problem")
+        held = [(check, each) for check in self.checks for each in check.shifts]
+        lines = [(check.name, each.row_id, each.how, each.before, each.after, each.size, each.problem) for check, each in held]
         return pandas.DataFrame(lines, columns=names)
 
     def _shown(self) -> tuple[str, str]:
@@ -155,7 +156,7 @@ def _sentence(check: Check) -> str:
     if largest is not None:
         parts.append(f"largest {_signed(largest.size or 0.0)} (row {inert(largest.row_id)}, {inert(largest.how)})")
     if check.unscored:
-        parts.append(f"{check.unscored:,} without a score")
+        parts.append(f"{check.unscored:,} without a score ({inert(' '.join(check.problem.split()))[:120]})")
     return "; ".join([*parts, check.why] if check.why else parts)
 
 

@@ -21,9 +21,9 @@ from typing import Any
 from llmops_lab.errors import DoesNotPair
 from llmops_lab.flows.judge_many import Told, many
 from llmops_lab.flows.judge_pairs import leaning
-from llmops_lab.records import Reply, Verdict
+from llmops_lab.records import Reply, Score, Verdict
 from llmops_lab.scorers._run import Scorer
-from llmops_lab.scorers.pairwise import PairScorer
+from llmops_lab.scorers.pairwise import PairScorer, Preference
 from llmops_lab.stats import verdict as verdicts
 
 _SIDES = {"a": -1.0, "tie": 0.0, "b": 1.0}
@@ -47,12 +47,13 @@ class Item:
 
 @dataclass(frozen=True)
 class Shift:
-    """One reply changed: the scores before and after, None where there is none. ``how`` names the change."""
+    """One reply changed: the scores before and after, None where there is none, and then why. ``how`` names the change."""
 
     row_id: str
     how: str
     before: float | None
     after: float | None
+    problem: str = ""
 
     @property
     def size(self) -> float | None:
@@ -78,6 +79,11 @@ class Check:
         return sum(each.size is None for each in self.shifts)
 
     @property
+    def problem(self) -> str:
+        """Why the first of them has none."""
+        return next((each.problem for each in self.shifts if each.size is None), "")
+
+    @property
     def largest(self) -> Shift | None:
         """The pair with the largest shift, whatever its sign."""
         sized = [each for each in self.shifts if each.size]
@@ -89,9 +95,6 @@ class Check:
         if self.verdict is None or self.verdict.outcome == "inconclusive":
             return None
         return self.verdict.outcome != "equivalent"
-
-
-Measure = Callable[[Item, str], float | None]
 
 
 def check_bias(
@@ -108,7 +111,7 @@ class _Tests:
         self, judge: Scorer, items: Sequence[Item], bounds: tuple[float, float] | None, margin: float | None, alpha: float, own: str,
         told: Told | None,
     ) -> None:  # fmt: skip
-        self._judge, self._items, self._bounds, self._alpha, self._own, self._told = judge, items, bounds, alpha, own, told
+        self._judge, self._items, self._alpha, self._own, self._told = judge, items, alpha, own, told
         self._margin = margin if margin is not None or bounds is None else 0.1 * (bounds[1] - bounds[0])
         self._pairs = isinstance(judge, PairScorer)
 
@@ -134,9 +137,9 @@ class _Tests:
         judge = self._judge
 
         def leant(item: Item) -> Shift:
-            first, second = _two(item)
-            orders = judge.prefer(first, second, item.row).orders
-            return Shift(item.row_id, what, 0.0, leaning(orders) if len(orders) == 2 and None not in orders else None)
+            found = judge.prefer(*_two(item), item.row)
+            there = len(found.orders) == 2 and None not in found.orders
+            return Shift(item.row_id, what, 0.0, leaning(found.orders)) if there else Shift(item.row_id, what, 0.0, None, _why(found))
 
         return self._of("position", what, self._each(leant, self._items))
 
@@ -154,42 +157,47 @@ class _Tests:
 
     def _preferred(self, item: Item) -> Shift:
         others = [name for name in item.variants if name != self._own]
-        before, after = self._of_own(item, others)
+        before, after, problem = self._of_own(item, others)
         merit = item.known.get(self._own, math.nan) - (_mean([item.known.get(name) for name in others]) or 0.0) if item.known else 0.0
         after = None if after is None or merit != merit else after - merit
-        return Shift(item.row_id, f"{self._own} against {', '.join(others)}", before, after)
+        return Shift(item.row_id, f"{self._own} against {', '.join(others)}", before, after, problem)
 
-    def _of_own(self, item: Item, others: Sequence[str]) -> tuple[float | None, float | None]:
+    def _of_own(self, item: Item, others: Sequence[str]) -> tuple[float | None, float | None, str]:
         own = item.variants[self._own]
-        if not isinstance(self._judge, PairScorer):
-            return _mean([self._score(item, item.variants[name]) for name in others]), self._score(item, own)
-        said = [self._judge.prefer(item.variants[name], own, item.row).value for name in others]
-        return 0.0, _mean([_SIDES.get(each or "") for each in said])
+        if isinstance(self._judge, PairScorer):
+            against = [self._against(item, item.variants[name], own) for name in others]
+            return 0.0, _mean([value for value, _ in against]), "; ".join(filter(None, (problem for _, problem in against)))
+        scored = [self._score(item, item.variants[name]) for name in others]
+        mine, problem = self._score(item, own)
+        return _mean([value for value, _ in scored]), mine, problem or next((each for _, each in scored if each), "")
 
     def _changed(self, name: str, what: str, changes: Mapping[str, Callable[[str], str]], room_for: float | None = None) -> Check:
         before = dict(zip([each.row_id for each in self._items], self._each(self._plain, self._items), strict=True))
-        items = [each for each in self._items if room_for is None or before[each.row_id] != room_for]
+        items = [each for each in self._items if room_for is None or before[each.row_id][0] != room_for]
         if not items:
             return Check(name, what, None, why=f"all {len(self._items)} replies have the best verdict already, so that nothing can show")
         work = [(item, how, change) for item in items for how, change in changes.items()]
 
         def shift(each: tuple[Item, str, Callable[[str], str]]) -> Shift:
             item, how, change = each
-            return Shift(item.row_id, how, before[item.row_id], self._measured(item, change(item.text)))
+            (plain, first), text = before[item.row_id], change(item.text)
+            after, second = self._against(item, item.text, text) if self._pairs else self._score(item, text)
+            return Shift(item.row_id, how, plain, after, first or second)
 
         return self._of(name, what, self._each(shift, work))
 
-    def _plain(self, item: Item) -> float | None:
-        return 0.0 if self._pairs else self._score(item, item.text)
+    def _plain(self, item: Item) -> tuple[float | None, str]:
+        return (0.0, "") if self._pairs else self._score(item, item.text)
 
-    def _measured(self, item: Item, text: str) -> float | None:
+    def _against(self, item: Item, a: str, b: str) -> tuple[float | None, str]:
         if not isinstance(self._judge, PairScorer):
-            return self._score(item, text)
-        return _SIDES.get(self._judge.prefer(item.text, text, item.row).value or "")
+            raise TypeError(f"{self._judge.name} compares no pairs")
+        found = self._judge.prefer(a, b, item.row)
+        return (None, _why(found)) if found.value is None else (_SIDES[found.value], "")
 
-    def _score(self, item: Item, text: str) -> float | None:
-        value = self._judge(Reply(text, "stop"), item.target, item.row).value
-        return None if value is None else float(value)
+    def _score(self, item: Item, text: str) -> tuple[float | None, str]:
+        score = self._judge(Reply(text, "stop"), item.target, item.row)
+        return (None, _why(score)) if score.value is None else (float(score.value), "")
 
     def _each(self, work: Callable[[Any], Any], over: Sequence[Any]) -> list[Any]:
         return many(self._judge.at_once, work, over, self._told)
@@ -245,6 +253,10 @@ def _best(judge: Scorer) -> float | None:
 def _two(item: Item) -> tuple[str, str]:
     texts = list(dict.fromkeys(item.variants.values()))
     return (texts[0], texts[1]) if len(texts) > 1 else (item.text, marked_down(item.text))
+
+
+def _why(found: Score | Preference) -> str:
+    return found.error or found.reason
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -66,6 +66,7 @@ class Scoring:
         self._closing = threading.Event()
         self._problem: Exception | None = None
         self._at_once = max((judge.at_once for judge in judges), default=1)
+        self._threads = ThreadPoolExecutor(self._at_once, thread_name_prefix="llmops_lab-judge")  # starts none before it is needed
         self._most = _BATCH if self._at_once == 1 else 8 * self._at_once  # what a model judges is committed and shown as it comes
         self._reusable = [judge for judge in judges if judge.expensive and judge.fingerprint]
 
@@ -105,6 +106,7 @@ class Scoring:
             self._queue.put(None)
             self._thread.join()
             self._thread = None
+            self._threads.shutdown()
 
     def _work(self) -> None:
         ended = False
@@ -131,17 +133,16 @@ class Scoring:
         run = self._run
         stored = self._stored([each.cell for each in heard])
         waiting: list[tuple[tuple[int, str, str, str | None], Score | Future[Score]]] = []
-        with ThreadPoolExecutor(self._at_once, thread_name_prefix="llmops_lab-judge") as threads:
-            for each in heard:
-                row, target = self._row(each.cell)
-                key = run.plan.key(each.cell)
-                for judge in self._judges:
-                    mark = _mark(judge, target) if each.share is None and each.reply else None  # a vote's score is not the reply's own
-                    score: Score | Future[Score] | None = stored.get((key, mark)) if stored and mark else None
-                    if score is None and judge.at_once > 1:
-                        score = threads.submit(self._judged, judge, each, target, row)
-                    score = self._judged(judge, each, target, row) if score is None else score
-                    waiting.append(((each.cell, key, judge.name, mark), score))
+        for each in heard:
+            row, target = self._row(each.cell)
+            key = run.plan.key(each.cell)
+            for judge in self._judges:
+                mark = _mark(judge, target) if each.share is None and each.reply else None  # a vote's score is not the reply's own
+                score: Score | Future[Score] | None = stored.get((key, mark)) if stored and mark else None
+                if score is None and judge.at_once > 1:
+                    score = self._threads.submit(self._judged, judge, each, target, row)
+                score = self._judged(judge, each, target, row) if score is None else score
+                waiting.append(((each.cell, key, judge.name, mark), score))
         found = [(*where, each.result() if isinstance(each, Future) else each) for where, each in waiting]
         run.ledger.write(run.ledger.scores(run.grid, found))
         run.scored += sum(score.value is not None for *_, score in found)

@@ -7,6 +7,7 @@ cannot end its own part and go on as the judge. The nonce is no part of what is 
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -198,7 +199,7 @@ def read(text: str, form: Form, judged: Sequence[str]) -> tuple[Any, bool | floa
     A verdict that stands word for word in a judged text is a quotation of it and does not count.
     """
     found = [each for each in objects(text) if "verdict" in each]
-    quoted = [each for part in judged if "verdict" in part for each in objects(part) if "verdict" in each]
+    quoted = [found for part in judged if "verdict" in part for each in objects(part) for found in _verdicts(each)] if found else []
     own = [each for each in found if each not in quoted]
     if not own:
         raise ValueError("it only repeats what the judged text says" if found else "no JSON object with a verdict")
@@ -214,22 +215,34 @@ def read(text: str, form: Form, judged: Sequence[str]) -> tuple[Any, bool | floa
 
 
 def objects(text: str) -> list[dict[str, Any]]:
-    """All JSON objects in a text that are not inside another one; in linear time for any text."""
-    found, at, decoder, tries = [], text.find("{"), json.JSONDecoder(parse_constant=_refuse), 0
-    while at >= 0 and tries < _MOST_TRIES:
-        tries += 1
+    """All JSON objects in a text that are not inside another one. Raises ValueError for a text that takes too long to search."""
+    found, decoder = [], json.JSONDecoder(parse_constant=_refuse)
+    effort, begin = _EFFORT * len(text) + _LEAST_EFFORT, _BEGIN.search(text)
+    while begin is not None:
+        at = begin.start()
         try:
             value, end = decoder.raw_decode(text, at)
-        except (ValueError, RecursionError):
-            at = text.find("{", at + 1)
-            continue
-        found.append(value)
-        at = text.find("{", end)
+            found.append(value)
+        except (ValueError, RecursionError) as problem:
+            pos = getattr(problem, "pos", at + _DEEP)
+            effort -= pos - at + pos // 50 + 50  # an error counts the lines before it
+            if effort < 0:
+                raise ValueError("too many braces that begin no JSON object") from None
+            end = at + 1
+        begin = _BEGIN.search(text, end)
     return found
 
 
-_MOST_TRIES = 1_000
-"""Braces that are tried as the beginning of an object: a reply with more of them is no verdict."""
+def _verdicts(value: Any) -> list[dict[str, Any]]:
+    """All objects with a verdict inside a JSON value, itself among them."""
+    inner = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+    own = [value] if isinstance(value, dict) and "verdict" in value else []
+    return [*own, *(found for each in inner for found in _verdicts(each))]
+
+
+_BEGIN = re.compile(r'\{\s*["}]')
+_EFFORT, _LEAST_EFFORT, _DEEP = 50, 100_000, 10_000
+"""Characters read again at most, for each of a text and besides; and what nesting too deep to read counts for."""
 
 
 def _refuse(name: str) -> Any:
