@@ -43,11 +43,13 @@ class Person:
         """Before the page or the panel goes: what it has said stays known."""
         self.said |= set(self.page.evaluate("() => window.told ?? []"))
 
-    def press(self):
-        """Answer the shown item by its key; the item."""
+    def press(self, *, offline=False):
+        """Answer the shown item by its key; the item. Offline: from this moment on."""
         item, key = self.panel.item, self.draw.choice(KEYS)
         self.panel.settle()
         self.panel.focus()
+        if offline:
+            self.page.context.set_offline(True)
         self.page.keyboard.press(key)
         self.meant[item] = int(key)
         return item
@@ -67,9 +69,9 @@ class Person:
         self.named[self.panel.saved()] = item
         self.meant[item] = number + 1
 
-    def in_vain(self):
+    def in_vain(self, *, offline=False):
         """Rate the shown item where it cannot be saved: the panel says so at once, and names no number."""
-        item = self.press()
+        item = self.press(offline=offline)
         assert self.panel.not_saved() == 1
         assert self.panel.item == item and "#" not in self.panel.text("h3")
         assert [entry["item"] for entry in self.panel.kept()] == [item]
@@ -115,13 +117,13 @@ class Notebook(Person):
         self.show()
 
     def offline(self):
-        """The notebook's socket may live on: then the rating arrives, else it is kept and sent."""
-        self.page.context.set_offline(True)
-        item = self.press()
-        self.page.wait_for_timeout(1500)
+        """JupyterLab may say over the page that it has lost the server: that is not the panel's."""
+        item = self.in_vain(offline=True)
         self.page.context.set_offline(False)
-        self.panel.moved(item, timeout=40)
+        self.panel.moved(item)
         self.named[self.panel.saved()] = item
+        for _ in range(self.page.locator(".jp-Dialog").count()):
+            self.page.locator(".jp-Dialog button").first.click()
 
     FAULTS = ("restart", "double", "kill", "reload", "offline")
 
@@ -143,16 +145,14 @@ class Reviewer(Person):
         self.look()
 
     def offline(self):
-        self.page.context.set_offline(True)
-        item = self.in_vain()
+        item = self.in_vain(offline=True)
         self.page.context.set_offline(False)
         self.panel.moved(item)
         self.named[self.panel.saved()] = item
 
     def offline_and_reload(self):
         """What could not be sent outlives the page."""
-        self.page.context.set_offline(True)
-        self.in_vain()
+        self.in_vain(offline=True)
         self.page.context.set_offline(False)
         self.reload()
         self.panel.empty()
