@@ -92,7 +92,10 @@ function Reading({ queue }: { queue: Readable }) {
       order,
     );
   }, [queue, search, filter, order]);
-  useEffect(() => setMany(STEP), [search, filter, order]);
+  const look = (change: () => void) => {
+    change();
+    setMany(STEP);
+  };
   return (
     <div class="lp-queue">
       <h1>{queue.name}</h1>
@@ -118,9 +121,9 @@ function Reading({ queue }: { queue: Readable }) {
         {!queue.closed && "The queue is open: who made the replies, and what was said of them, is not in this file. Sides stand in a drawn order."}
       </p>
       <div class="lr-row lp-tools" role="search">
-        <input type="search" placeholder="Search texts" aria-label="Search texts" value={search} onInput={(event) => setSearch(event.currentTarget.value)} />
-        {queue.closed && <Select label="Which items" value={filter} onChange={setFilter} options={Object.entries(FILTERS).map(([name, { text }]) => [name, text])} />}
-        <Select label="Order" value={order} onChange={setOrder} options={Object.entries(ORDERS).filter(([name]) => queue.closed || name !== "values")} />
+        <input type="search" placeholder="Search texts" aria-label="Search texts" value={search} onInput={({ currentTarget: { value } }) => look(() => setSearch(value))} />
+        {queue.closed && <Select label="Which items" value={filter} onChange={(name) => look(() => setFilter(name))} options={Object.entries(FILTERS).map(([name, { text }]) => [name, text])} />}
+        <Select label="Order" value={order} onChange={(name) => look(() => setOrder(name))} options={Object.entries(ORDERS).filter(([name]) => queue.closed || name !== "values")} />
         <Select label="How texts are shown" value={pane} onChange={(name) => setPane(name as Pane)} options={PANES.map((name) => [name, name])} />
         <span role="status">
           {lines.length.toLocaleString("en")} of {queue.items.length.toLocaleString("en")} items
