@@ -86,8 +86,8 @@ def _raters(given: Any) -> tuple[int, tuple[str, ...] | None]:
         return _whole("raters", given, 1), None
     if isinstance(given, str) or not isinstance(given, Sequence) or not given:
         raise BadInput(f"raters is how many each item gets, or a list of names, not {given!r:.60}.")
-    names = tuple(given)
-    if not all(isinstance(name, str) and name.strip() for name in names) or len(set(names)) < len(names):
+    names = tuple(name.strip() if isinstance(name, str) else "" for name in given)
+    if not all(names) or len(set(names)) < len(names):
         raise BadInput(f"raters are names that differ, not {given!r:.60}.")
     return len(names), names
 

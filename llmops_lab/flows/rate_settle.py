@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmops_lab.errors import BadInput
 from llmops_lab.flows.rate_item import OpenQueue
 from llmops_lab.ratings.items import Item
 from llmops_lab.ratings.settle import Said, beats, by_item, consistency, disagreements, gold_hits, votes
-from llmops_lab.stats.agreement import Agreement, agreement
-from llmops_lab.stats.bradley_terry import BradleyTerry, bradley_terry
-from llmops_lab.stats.intervals import wilson
 from llmops_lab.store import reviews
+
+if TYPE_CHECKING:  # they bring numpy, which handing out and saving ratings does not need
+    from llmops_lab.stats.agreement import Agreement
+    from llmops_lab.stats.bradley_terry import BradleyTerry
 
 
 def said(opened: OpenQueue) -> list[Said]:
@@ -48,6 +49,8 @@ def table(opened: OpenQueue) -> Any:
 
 def agree(opened: OpenQueue, metric: str | None, level: str | None, alpha: float) -> Agreement:
     """How far the raters agree. By itself: Krippendorff's alpha, ordinal where the values have an order, else nominal."""
+    from llmops_lab.stats.agreement import agreement
+
     order = None
     if opened.spec.mode == "single":
         order = list(opened.spec.rubric.levels)
@@ -66,6 +69,8 @@ def raters(opened: OpenQueue, counts: Sequence[Mapping[str, Any]]) -> list[dict[
 
 
 def _share(name: str, hits: Sequence[bool]) -> dict[str, Any]:
+    from llmops_lab.stats.intervals import wilson
+
     found = wilson(sum(hits), len(hits))
     return {f"{name}_n": len(hits), name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
 
@@ -90,6 +95,8 @@ def _disagreement(item: Item, ratings: Sequence[Said]) -> dict[str, Any]:
 
 def strengths(opened: OpenQueue, alpha: float) -> BradleyTerry:
     """How strong each variant is, from all that was preferred; what was settled counts in place of an item's votes. Raises BadInput."""
+    from llmops_lab.stats.bradley_terry import bradley_terry
+
     if opened.spec.mode == "single":
         raise BadInput("strengths come from comparisons. Rate pairs: lab.rate(..., mode='pairwise', a=..., b=...), or mode='ranking'.")
     if opened.closed is None:
