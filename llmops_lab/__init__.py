@@ -14,7 +14,7 @@ _HOME = {
     "Prompt": "llmops_lab.prompts.template",
     "Rubric": "llmops_lab.ratings.rubric",
     "Score": "llmops_lab.records",
-    "agreement": "llmops_lab.stats.agreement",
+    "agreement": "llmops_lab.api.agreement",
     "ask": "llmops_lab.api.ask",
     "calibrate": "llmops_lab.api.calibrate",
     "compare": "llmops_lab.api.calls",
