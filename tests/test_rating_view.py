@@ -103,6 +103,15 @@ def test_nobody_writes_as_somebody_else():
     assert {record["rater"] for record in queue.records()} == {"ann", "carl"}, "in a notebook it is the owner, whoever asks"
 
 
+def test_a_rater_is_one_however_the_name_is_sent():
+    queue = pairs()
+    saved = call(Rating(queue), "submit", " ann ", item="r1", id=uuid.uuid4().hex, expects=0, value="a")
+    assert call(Rating(queue), "open", "ann ")["rater"] == "ann" and [record["rater"] for record in queue.records()] == ["ann"]
+    assert call(Rating(queue), "task", "ann", item="r1")["task"]["mine"]["row"] == saved["row"]
+    with pytest.raises(BadInput):
+        call(Rating(queue), "open", "")
+
+
 def test_only_the_owner_closes_and_then_nothing_is_taken():
     queue = pairs()
     with pytest.raises(BadInput, match="only the owner"):

@@ -9,6 +9,7 @@ from typing import Any
 from llmops_lab.api.views._view import Answer
 from llmops_lab.errors import BadInput, UnknownName
 from llmops_lab.escapes import inert
+from llmops_lab.flows.rate_item import rater_of
 from llmops_lab.store import reviews
 
 _SAID = ("value", "comment", "seconds", "flag", "skip", "correction")
@@ -42,7 +43,7 @@ class Rating:
         """Answer one call. Raises BadInput, UnknownName, Conflict or StoreError; a rating that was answered with a row is on disk."""
         if method not in self._methods:
             raise UnknownName("method of the rating view", method, self._methods)
-        return Answer(self._methods[method](self._rater or user, params))
+        return Answer(self._methods[method](rater_of(self._queue._opened, self._rater or user), params))
 
     def listen(self, push: Callable[[dict[str, Any]], None]) -> Callable[[], None]:
         """There are no live events: what others rate is none of a rater's business."""
