@@ -51,11 +51,11 @@ def rater_of(opened: OpenQueue, rater: Any) -> str:
     """The rater's name as it is stored. Raises BadInput, or UnknownName where the raters of a queue are named."""
     if not isinstance(rater, str) or not rater.strip() or len(rater) > 200 or not rater.isprintable():
         raise BadInput(f"a rater is a name of at most 200 characters, not {rater!r:.60}.")
-    rater = rater.strip()
-    if opened.spec.raters is not None and rater not in opened.spec.raters:
+    name: str = rater.strip()
+    if opened.spec.raters is not None and name not in opened.spec.raters:
         hint = f"Who rates in a notebook is the setting reviewer: lab.configure(reviewer={opened.spec.raters[0]!r})."
-        raise UnknownName("rater of this queue", rater, opened.spec.raters, hint)
-    return rater
+        raise UnknownName("rater of this queue", name, opened.spec.raters, hint)
+    return name
 
 
 def states(opened: OpenQueue, rater: str) -> list[tuple[str, State]]:
