@@ -1,5 +1,8 @@
 """Settings: which source wins, and what none of them may say."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from llmops_lab import settings
@@ -61,3 +64,27 @@ def test_a_wrong_value_in_the_environment_is_refused(monkeypatch, name, value):
     monkeypatch.setenv(f"LLMOPS_LAB_{name}", value)
     with pytest.raises(BadInput, match=name.lower() if value not in ("{",) else name):
         settings.load()
+
+
+def test_settings_of_another_folder_hold_in_one_thread_and_to_its_end(tmp_path, monkeypatch):
+    for name in ("LLMOPS_LAB_HOME", "LLMOPS_LAB_MODEL"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("one", "two"):
+        (tmp_path / name / "below").mkdir(parents=True)
+        (tmp_path / name / "pyproject.toml").write_text(f'[tool.llmops_lab]\nmodel = "{name}"\nhome = "kept"\n')
+    (tmp_path / "bare").mkdir()
+    monkeypatch.chdir(tmp_path / "bare")
+    both = threading.Barrier(2)
+
+    def seen(name):
+        with settings.at(tmp_path / name / "below"):
+            both.wait(10)
+            found = settings.load()
+            return found.model, settings.home_path(found), both.wait(10)
+
+    with ThreadPoolExecutor(2) as pool:
+        told = list(pool.map(seen, ("one", "two")))
+    assert [each[:2] for each in told] == [(name, tmp_path / name / "below" / "kept") for name in ("one", "two")]
+    assert settings.load().model == "tiny"
+    with settings.at(tmp_path / "bare"), settings.at(tmp_path / "one"):
+        assert settings.load().model == "one"
