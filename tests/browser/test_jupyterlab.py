@@ -214,7 +214,7 @@ def assert_nothing_ran(lab, *, links=False):
     assert lab.elsewhere == [] and lab.dialogs == []
     elements = lab.page.evaluate(
         """where => [...document.querySelectorAll(where + ' .jp-OutputArea-output *')]
-        .filter(each => !each.closest('.js-plotly-plot') && !(each.tagName == 'IMG' && each.src.startsWith('data:')))
+        .filter(each => !each.closest('.js-plotly-plot, .llmops-lab') && !(each.tagName == 'IMG' && each.src.startsWith('data:')))
         .map(each => each.tagName + (each.hasAttribute('onerror') || each.hasAttribute('onload') ? '!' : ''))""",
         NOTEBOOK,
     )

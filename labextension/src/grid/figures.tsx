@@ -55,7 +55,7 @@ export function Figures({ store, opened }: { store: Store; opened: Opened }) {
           ))}
         </select>
       </label>
-      <ul>
+      <ul tabIndex={0} aria-label="Mean, interval and distribution of each variant">
         {names.map((name, at) => {
           const mine = figures?.variants[at];
           return (

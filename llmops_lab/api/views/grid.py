@@ -94,7 +94,7 @@ class GridView:
     def _watch(self, push: Callable[[dict[str, Any]], None], stopped: threading.Event) -> None:
         told: dict[str, Any] = {}
         while not stopped.is_set():
-            standing = self._standing()
+            standing = self._standing(now=True)
             if standing != told:
                 told = standing
                 push(standing)
@@ -104,13 +104,13 @@ class GridView:
                 self._handle._wait_for_work(stopped)
 
     # -- reading -----------------------------------------------------------------------------------------------------------
-    def _ready(self) -> Cells | None:
-        """The cells, brought up to date; None while they are still being read."""
+    def _ready(self, *, now: bool = False) -> Cells | None:
+        """The cells, brought up to date (a moment may have passed, unless ``now``); None while they are still being read."""
         with self._lock:
             if self._cells is None:
                 self._begin_to_read()
             cells = self._cells
-            if cells is not None and time.monotonic() - self._looked > _FRESH_S:
+            if cells is not None and (now or time.monotonic() - self._looked > _FRESH_S):
                 self._looked = time.monotonic()
                 if self._source.refresh(cells):
                     self._version += 1
@@ -149,7 +149,7 @@ class GridView:
         with self._lock:
             self._cells, self._looked = cells, time.monotonic()
             self._version += 1
-            self._verdict = verdict and (self._mark(), verdict)
+            self._verdict = None if verdict is None else (self._mark(), verdict)
             self._share = 1.0
             self._orders.clear()
 
@@ -206,9 +206,10 @@ class GridView:
         made: tuple[Any, Any, Any] = self._orders[query]
         return made
 
-    def _standing(self) -> dict[str, Any]:
+    def _standing(self, *, now: bool = False) -> dict[str, Any]:
         """How the grid stands: its state, counts of its cells, and how far they are read."""
-        cells, state = self._ready(), self._handle.state
+        state = self._handle.state  # before the cells: when it has ended, so has what they are told
+        cells = self._ready(now=now)
         counts = cost = None
         if cells is not None:
             counts = cells.counts()
