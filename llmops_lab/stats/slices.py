@@ -12,6 +12,7 @@ differences among all rows, with q-values of their own.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -65,9 +66,14 @@ class Slice:
     differences: Floats
 
     def interval(self, alpha: float = 0.05) -> tuple[float, float]:
-        """Return the bounds of ``delta``, for this slice alone: as the whole's for true/false scores, Student's for others."""
+        """Return the bounds of ``delta``, for this slice alone: as the whole's for true/false scores, Student's for others.
+
+        NaN where other scores all differ alike: that says nothing about their spread.
+        """
         if self.binary:
             return _discordant(self.up, self.down, self.n, alpha)
+        if self.differences.min() == self.differences.max():
+            return math.nan, math.nan
         bounds = t_interval(self.differences, alpha)
         return bounds.low, bounds.high
 

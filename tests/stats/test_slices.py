@@ -82,6 +82,12 @@ def test_sign_flips_agree_with_the_test_of_the_whole():
     assert one.interval() == pytest.approx((whole.low, whole.high), abs=0.1)
 
 
+def test_numbers_that_all_differ_alike_have_no_interval():
+    a, b = np.arange(40.0), np.arange(40.0) + 0.5
+    ((one,),) = find_slices([(a, b, [Group("half", "first", np.arange(40) < 20)])], binary=False)
+    assert one.delta == 0.5 and one.found and np.isnan(one.interval()).all()
+
+
 def test_groups_of_the_same_rows_are_one_test_and_what_cannot_be_found_is_none():
     rows = 100
     mask = np.arange(rows) < 40

@@ -61,10 +61,11 @@ function OneLine({ line, directed }: { line: Line; directed: boolean }) {
           {word}
         </span>
         <span class="ll-id">{line.id}</span>
-        {line.flip && <span class="ll-flip">{flipWord(line)}</span>}
         <span class="ll-score">{scores(line)}</span>
       </div>
-      <div class="ll-title">{line.title || TEXTS[line.texts]}</div>
+      <div class="ll-title">
+        {line.flip && <span class="ll-flip">{flipWord(line)}</span>} {line.title || TEXTS[line.texts]}
+      </div>
     </>
   );
 }

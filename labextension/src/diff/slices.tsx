@@ -20,7 +20,7 @@ export function SlicesTab({ store }: { store: Store }) {
       </p>
       {store.opened.value?.values_note && <p class="ll-muted">By the replies only: {store.opened.value.values_note}.</p>}
       <Table store={store} caption="Found" slices={found} />
-      <Table store={store} caption="By column, nothing found" slices={rest} />
+      <Table store={store} caption="Columns in which no difference was shown" slices={rest} />
       {told.left_out > 0 && <p class="ll-muted">{told.left_out} more: d.slices() in Python has them all.</p>}
     </div>
   );

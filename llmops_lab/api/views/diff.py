@@ -42,6 +42,7 @@ class DiffView:
 
     def __init__(self, diff: Any) -> None:
         self._diff, self._compared = diff, diff.compared
+        self._searchable: dict[int, str] = {}
         self._methods = {"open": self._open, "rows": self._rows, "row": self._row, "slices": self._slices}
 
     def call(self, method: str, params: Mapping[str, Any], *, user: str) -> Answer:
@@ -163,9 +164,12 @@ class DiffView:
         title = str(self._diff.values.get(row_id, {}).get(column) or "") if column else ""
         return " ".join(title[: 2 * _TITLE].split())[:_TITLE]
 
-    @functools.cache  # noqa: B019 - as long as the view lives, and no longer
     def _searched(self, row: int) -> str:
-        row_id = self._compared.rows[row]
+        if row not in self._searchable:
+            self._searchable[row] = self._words(self._compared.rows[row])
+        return self._searchable[row]
+
+    def _words(self, row_id: str) -> str:
         texts = [cell["text"] or "" for side in self._compared.sides for cell in side.cells[row_id]]
         return "\n".join([row_id, *texts, *(str(value) for value in self._diff.values.get(row_id, {}).values())]).casefold()
 
