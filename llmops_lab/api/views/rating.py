@@ -6,6 +6,7 @@ import html
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from llmops_lab.api.display import literal
 from llmops_lab.api.views._view import Answer
 from llmops_lab.errors import BadInput, UnknownName
 from llmops_lab.escapes import inert
@@ -53,7 +54,7 @@ class Rating:
         """How far the queue is, and what to type for the panel."""
         plain, page = self._queue.page()
         line = f"To rate, type: {self._again}"
-        return f"{plain}\n{line}", f"{page}<p>To rate, type: <code>{html.escape(inert(self._again))}</code></p>"
+        return f"{plain}\n{line}", literal(f"{page}<p>To rate, type: <code>{html.escape(inert(self._again))}</code></p>")
 
     @property
     def _again(self) -> str:
