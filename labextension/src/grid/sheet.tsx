@@ -90,7 +90,8 @@ export function Sheet({ store, opened }: { store: Store; opened: Opened }) {
   };
   const move = (line: number, at: number, extend = false) => {
     const to = { line: Math.max(0, Math.min(count - 1, line)), column: Math.max(0, Math.min(columns.length - 1, at)) };
-    if (extend) void store.select([...store.selection.value, ...cellsAt(active, column), ...cellsAt(to.line, to.column)]);
+    const from = store.active.value;
+    if (extend) void store.select([...store.selection.value, ...cellsAt(from.line, from.column), ...cellsAt(to.line, to.column)]);
     store.active.value = to;
     bring(to.line);
     if (store.detail.value) {
@@ -104,6 +105,7 @@ export function Sheet({ store, opened }: { store: Store; opened: Opened }) {
     void store.look(same && query.descending ? { sort: "", by: -1, descending: false } : { sort: by.sort, by: by.by, descending: same });
   };
   const keyed = (event: KeyboardEvent) => {
+    const { line: active, column } = store.active.value; // keys come faster than the page is drawn
     const leap = Math.max(1, Math.floor((view.height - HEADER) / height) - 1);
     const far = event.ctrlKey || event.metaKey;
     const moves: Record<string, [number, number]> = {

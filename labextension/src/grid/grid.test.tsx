@@ -1,0 +1,106 @@
+import { signal } from "@preact/signals";
+import { int32, tableFromArrays, tableToIPC, utf8, bool, float64 } from "@uwdata/flechette";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { type Answer, type Host, Refused } from "../kit/host";
+import { mount } from "../kit/widget";
+import { number, reply, seconds } from "./format";
+import type { Cell } from "./wire";
+import { GridView } from "./view";
+
+const STANDING = { state: "done", version: 1, ready: true, share: 1, total: 300, counts: { ok: 300 }, cost: null, broken: "", can_cancel: false, can_resume: false, why: "" };
+
+function stream(columns: Record<string, [unknown[], any]>): DataView {
+  const types = Object.fromEntries(Object.entries(columns).map(([name, [, type]]) => [name, type]));
+  const made = tableFromArrays(Object.entries(columns).map(([name, [values]]) => [name, values] as [string, unknown[]]), { types });
+  const bytes = tableToIPC(made, { format: "stream" })!;
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
+function page(start: number, lines = 300): Answer<any> {
+  const at = Array.from({ length: Math.min(120, lines - start) }, (_, number) => start + number);
+  const none = at.map(() => null);
+  const cells = stream({
+    cell: [at, int32()], line: [at, int32()], variant: [at.map(() => 0), int32()], status: [at.map(() => 1), int32()],
+    text: [at.map((n) => `reply ${n}`), utf8()], finish: [at.map(() => "stop"), utf8()], error: [at.map(() => ""), utf8()], kept: [at.map(() => true), bool()],
+    ...Object.fromEntries(["input_tokens", "output_tokens", "cost_usd", "latency_s", "ttft_s", "score:exact"].map((name) => [name, [none, float64()]])),
+  });
+  const heads = stream({ row_id: [at.map(String), utf8()], replicate: [at.map(() => 0), int32()], asked: [at.map((n) => `<b>question ${n}</b>`), utf8()] });
+  return { data: { start, size: 120, lines, cells: lines, version: 1 }, buffers: [cells, heads] };
+}
+
+let calls: [string, any][];
+let element: HTMLElement;
+let leave: () => void;
+
+beforeEach(async () => {
+  calls = [];
+  const host: Host = {
+    kind: "comm",
+    waiting: signal(false),
+    listen: () => () => {},
+    async call<T>(method: string, params: any = {}): Promise<Answer<T>> {
+      calls.push([method, params]);
+      if (method === "page" && params.query.search === "(") throw new Refused("BadInput", "( is no regular expression");
+      if (method === "page") return page(params.start, params.query.search ? 1 : 300);
+      if (method === "cell") return { data: { cell: params.cell } as T, buffers: [] };
+      if (method === "select") return { data: { selected: params.cells } as T, buffers: [] };
+      if (method === "summary") return { data: { figures: null, verdict: { outcome: "", text: "No verdict: one prompt." }, cells: 300, version: 1 } as T, buffers: [] };
+      const first = page(0);
+      const opened = { ...STANDING, name: "demo", variants: [["p", "m"]], scorers: [{ name: "exact", higher: true, bounds: null }], columns: [], repeats: 1, selected: [], layout: "cells" };
+      return { data: { ...opened, page: first.data } as T, buffers: first.buffers };
+    },
+  };
+  element = document.createElement("div");
+  document.body.append(element);
+  leave = mount(element, GridView, host);
+  await vi.waitFor(() => expect(element.querySelectorAll(".llg-row").length).toBeGreaterThan(5));
+});
+
+afterEach(() => {
+  leave();
+  element.remove();
+});
+
+const grid = () => element.querySelector<HTMLElement>("[role=grid]")!;
+const press = (key: string, options: KeyboardEventInit = {}) => grid().dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true, ...options }));
+
+test("only the lines in sight are in the page, all of them are counted, and markup stays text", async () => {
+  expect(grid().getAttribute("aria-rowcount")).toBe("301");
+  expect(element.querySelectorAll(".llg-row").length).toBeLessThan(60);
+  await vi.waitFor(() => expect(element.textContent).toContain("<b>question 0</b>"));
+  expect(element.querySelector(".llg-row b")).toBeNull();
+});
+
+test("keys move, select and open, and none of them leaves the view", async () => {
+  const outside = vi.fn();
+  document.body.addEventListener("keydown", outside);
+  press("ArrowDown");
+  press("ArrowDown");
+  press(" ");
+  await vi.waitFor(() => expect(calls.at(-1)).toEqual(["select", { cells: [2] }]));
+  press("a", { ctrlKey: true });
+  press("b");
+  press("Enter");
+  await vi.waitFor(() => expect(calls.some(([method, params]) => method === "cell" && params.cell === 2)).toBe(true));
+  expect(outside).not.toHaveBeenCalled();
+  document.body.removeEventListener("keydown", outside);
+});
+
+test("a search that is refused says why, and what was shown stays", async () => {
+  const box = element.querySelector<HTMLInputElement>("input[type=search]")!;
+  box.value = "(";
+  box.dispatchEvent(new Event("input", { bubbles: true }));
+  await vi.waitFor(() => expect(element.querySelector("[role=alert]")?.textContent).toContain("no regular expression"));
+  expect(element.textContent).toContain("reply 0");
+  box.value = "one";
+  box.dispatchEvent(new Event("input", { bubbles: true }));
+  await vi.waitFor(() => expect(element.querySelector(".llg-count")?.textContent).toBe("1 of 300 cells"));
+  expect(element.querySelector("[role=alert]")).toBeNull();
+});
+
+test("what is missing is said to be missing", () => {
+  const cell: Cell = { cell: 0, variant: 0, status: "open", text: null, finish: "", error: "", kept: true, numbers: [], scores: [] };
+  expect([reply(cell, "running"), reply(cell, "done"), reply({ ...cell, text: "" }, "done")]).toEqual(["…", "not asked", "(empty reply)"]);
+  expect(reply({ ...cell, status: "failed", error: "timeout" }, "done")).toBe("failed: timeout");
+  expect([number(null), number(0), seconds(0.0001)]).toEqual(["–", "0", "<0.001"]);
+});
