@@ -222,7 +222,8 @@ class Diff:
         return pandas.DataFrame([self._line(row) for row in range(len(self.compared.rows))])
 
     def _line(self, row: int) -> dict[str, Any]:
-        compared, line = self.compared, {"row_id": self.compared.rows[row]}
+        compared = self.compared
+        line: dict[str, Any] = {"row_id": compared.rows[row]}
         for side in compared.sides:
             cells = side.cells[line["row_id"]]
             line[f"text_{side.name}"] = next((cell["text"] for cell in cells if cell["text"] is not None), None)

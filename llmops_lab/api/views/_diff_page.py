@@ -125,7 +125,8 @@ def _row(pair: Pair, row: int, compared: Compared) -> str:
 
 
 def _cut(parts: Sequence[tuple[str, str]], most: int) -> list[tuple[str, str]]:
-    kept, left = [], most
+    kept: list[tuple[str, str]] = []
+    left = most
     for op, words in parts:
         if left <= 0:
             return [*kept, ("equal", " …")]

@@ -214,7 +214,8 @@ class DiffView:
         return number
 
     def _chosen_pair(self, params: Mapping[str, Any]) -> Pair:
-        return self._compared.pairs[self._pair_number(params)]
+        pair: Pair = self._compared.pairs[self._pair_number(params)]
+        return pair
 
 
 def _names(groups: Sequence[Any]) -> str:
