@@ -8,6 +8,8 @@ import os
 import random
 import signal
 
+import pytest
+
 from tests.browser.rating import Panel
 
 FULL = os.environ.get("LLMOPS_LAB_FULL") == "1"
@@ -43,13 +45,12 @@ class Person:
         """Before the page or the panel goes: what it has said stays known."""
         self.said |= set(self.page.evaluate("() => window.told ?? []"))
 
-    def press(self, *, offline=False):
-        """Answer the shown item by its key; the item. Offline: from this moment on."""
+    def press(self, after=lambda: None):
+        """Answer the shown item by its key, right ``after`` something went wrong; the item. JupyterLab soon lays a dialog over the page."""
         item, key = self.panel.item, self.draw.choice(KEYS)
         self.panel.settle()
         self.panel.focus()
-        if offline:
-            self.page.context.set_offline(True)
+        after()
         self.page.keyboard.press(key)
         self.meant[item] = int(key)
         return item
@@ -69,9 +70,12 @@ class Person:
         self.named[self.panel.saved()] = item
         self.meant[item] = number + 1
 
-    def in_vain(self, *, offline=False):
+    def cut(self):
+        self.page.context.set_offline(True)
+
+    def in_vain(self, after=lambda: None):
         """Rate the shown item where it cannot be saved: the panel says so at once, and names no number."""
-        item = self.press(offline=offline)
+        item = self.press(after)
         assert self.panel.not_saved() == 1
         assert self.panel.item == item and "#" not in self.panel.text("h3")
         assert [entry["item"] for entry in self.panel.kept()] == [item]
@@ -102,8 +106,8 @@ class Notebook(Person):
         self.panel.saved()
 
     def kill(self):
-        os.kill(self.lab.value("__import__('os').getpid()"), signal.SIGKILL)
-        self.in_vain()
+        kernel = self.lab.value("__import__('os').getpid()")
+        self.in_vain(lambda: os.kill(kernel, signal.SIGKILL))
         self.page.locator(".jp-Dialog button").first.click()  # JupyterLab says that the kernel died, and begins anew
         self.show()
         self.panel.saved()
@@ -118,7 +122,7 @@ class Notebook(Person):
 
     def offline(self):
         """JupyterLab may say over the page that it has lost the server: that is not the panel's."""
-        item = self.in_vain(offline=True)
+        item = self.in_vain(self.cut)
         self.page.context.set_offline(False)
         self.panel.moved(item)
         self.named[self.panel.saved()] = item
@@ -145,14 +149,14 @@ class Reviewer(Person):
         self.look()
 
     def offline(self):
-        item = self.in_vain(offline=True)
+        item = self.in_vain(self.cut)
         self.page.context.set_offline(False)
         self.panel.moved(item)
         self.named[self.panel.saved()] = item
 
     def offline_and_reload(self):
         """What could not be sent outlives the page."""
-        self.in_vain(offline=True)
+        self.in_vain(self.cut)
         self.page.context.set_offline(False)
         self.reload()
         self.panel.empty()
@@ -160,6 +164,7 @@ class Reviewer(Person):
     FAULTS = ("offline", "double", "reload", "offline_and_reload")
 
 
+@pytest.mark.timeout(1500 if FULL else 300)
 def test_nothing_is_lost_doubled_or_overwritten(lab):
     draw = random.Random(7)
     people = [Notebook(lab, draw), Reviewer(lab, draw)]

@@ -35,7 +35,7 @@ export class Outbox {
   /** False when this browser keeps nothing: then entries live no longer than the page. */
   lasting = true;
   private readonly memory = new Map<string, Entry>();
-  private readonly channel: BroadcastChannel | null;
+  private channel: BroadcastChannel | null;
   private readonly listening = new Set<(news: News) => void>();
 
   constructor(
@@ -98,6 +98,7 @@ export class Outbox {
   close(): void {
     this.listening.clear();
     this.channel?.close();
+    this.channel = null; // an answer may still come in
   }
 
   private remove(id: string): void {
