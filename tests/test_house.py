@@ -103,8 +103,10 @@ def test_the_wheel_holds_the_package_and_its_data_and_nothing_else(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-    inside = {name for name in names if ".dist-info/" not in name}
+    inside = {name for name in names if ".dist-info/" not in name and ".data/" not in name}
     assert all(name.startswith("llmops_lab/") for name in inside)
+    (shared,) = (name for name in names if ".data/" in name)  # Jupyter's server finds our routes by it
+    assert shared.endswith(".data/data/etc/jupyter/jupyter_server_config.d/llmops_lab.json")
     assert {relative(path) for path in MODULES} | {"llmops_lab/py.typed"} <= inside
     assert any(name.endswith(".safetensors") for name in inside)
     assert any(name.endswith(".onnx") for name in inside)
