@@ -19,8 +19,8 @@ NO_VALUES = (
 )
 _ROWS, _TEXT, _PROMPT = 20, 300, 1500
 _MARK = {
-    "delete": ("del", "background:var(--jp-error-color3,#ffd7d5);color:inherit"),
-    "insert": ("ins", "background:var(--jp-success-color3,#ccffd8);color:inherit"),
+    "delete": ("del", "background:#fdd;color:#800"),  # colours of their own, to be read on a light and on a dark page
+    "insert": ("ins", "background:#dfd;color:#060"),
 }
 _CELL = "text-align:left;vertical-align:top;white-space:pre-wrap;overflow-wrap:anywhere;max-width:40em"
 
