@@ -36,7 +36,7 @@ bench: .venv/.all  ## print the speed and memory ratios
 	@$(BIN)/python -m tests.bench
 
 faults: .venv/.all  ## the fault tests at full count
-	@LLMOPS_LAB_FULL=1 $(BIN)/python -m pytest tests/faults
+	@LLMOPS_LAB_FULL=1 $(BIN)/python -m pytest tests/faults tests/browser/test_rating_faults.py
 
 docs: .venv/.all  ## build the documentation into site/
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
