@@ -90,3 +90,23 @@ class TestRefused:
         with pytest.raises(BadInput, match="with other items"):
             single(text="other")
         assert len(single().ratings()) == 1
+
+
+class TestTheSameNotebookAgain:
+    PROMPTS = {"plain": "{{ ask }}", "warm": "Dear friend, {{ ask }}"}  # noqa: RUF012
+
+    def queue(self, **changes):
+        grid = lab.grid(self.PROMPTS, ROWS, models=["echo"], track=False, **changes)
+        return lab.rate(grid, lab.Rubric("Which is kinder?"), mode="pairwise", name="kinder")
+
+    def test_replies_from_the_ledger_are_the_same_queue(self):
+        first = self.queue()
+        row = first.submit(item="1", rater="ann", value="b")
+        again = self.queue()
+        assert again.ratings().index.tolist() == [row]
+        assert again.add(lab.grid(self.PROMPTS, ROWS, models=["echo"], track=False), range(12)) == 0
+
+    def test_other_replies_are_another_queue(self):
+        self.queue()
+        with pytest.raises(BadInput, match="with other items"):
+            self.queue(params={"max_tokens": 7})

@@ -20,7 +20,7 @@ def make_queue(ledger: Ledger, name: str | None, spec: Spec, found: Sequence[Fou
     spec, items = build(spec, found, limit=limit, repeats=repeats)
     mask = Redactor().tree
     data = mask(spec.to_data())
-    data["mark"] = digest(data)  # a row that is forgotten later changes the rest
+    data["mark"] = digest({**data, "grid": None})  # a row that is forgotten later changes the rest; a grid that is run again has a new id
     bodies = [mask(item.to_data()) for item in items]
     wanted = name or f"rating-{data['mark'][:8]}"
     record = reviews.create(ledger, wanted, data, [(body["item"], body["row_id"], body) for body in bodies])

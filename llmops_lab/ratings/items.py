@@ -53,8 +53,7 @@ class Item:
 
     def to_data(self) -> dict[str, Any]:
         """All of it as JSON-able data."""
-        sides = [{name: getattr(side, name) for name in Side.__slots__} for side in self.sides]
-        return {**{name: getattr(self, name) for name in Item.__slots__}, "sides": sides}
+        return {**_fields(self), "sides": [_fields(side) for side in self.sides]}
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Item:
@@ -133,8 +132,13 @@ def build(spec: Spec, found: Sequence[Found], *, limit: int | None, repeats: int
     _differ([*(item.item for item in items), *again])
     by_name = {item.item: item for item in items}
     items += [replace(by_name[first], item=name) for name, first in again.items()]
-    mark = digest([item.to_data() for item in items])
+    mark = digest([_content(item) for item in items])
     return replace(spec, gold=gold, repeats=again, left_out=left_out, items=mark), items
+
+
+def _content(item: Item) -> dict[str, Any]:
+    # Without the numbers of the grid: a notebook that runs again has a new grid of the same replies, and rates them in the same queue.
+    return {**item.to_data(), "sides": [{**_fields(side), "grid": None, "cell": None} for side in item.sides]}
 
 
 def extend(spec: Spec, found: Sequence[Found], there: Sequence[Item]) -> list[Item]:
@@ -156,8 +160,12 @@ def _maker(spec: Spec) -> Callable[[Spec, Found], list[Item]]:
     return {"single": _singles, "pairwise": _pairs, "ranking": _rankings}[spec.mode]
 
 
+def _fields(record: Item | Side) -> dict[str, Any]:
+    return {name: getattr(record, name) for name in record.__slots__}
+
+
 def _replies(item: Item) -> tuple[Any, ...]:
-    return tuple((side.grid, side.cell, side.variant, item.row_id if side.grid is None else "") for side in item.sides)
+    return tuple((side.variant, side.key or item.row_id, side.text) for side in item.sides)
 
 
 def _item(row: Found, name: str, sides: Sequence[Side]) -> Item:
