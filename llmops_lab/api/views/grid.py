@@ -123,7 +123,8 @@ class GridView:
         if self._source.size() <= AT_ONCE:
             self._take(self._source.build(lambda _: None))
             return
-        self._building = threading.Thread(target=self._read, name="llmops_lab-grid-read", daemon=True)
+        # Not a daemon: an interpreter that ends while numpy works in such a thread ends with an abort.
+        self._building = threading.Thread(target=self._read, name="llmops_lab-grid-read", daemon=False)
         self._building.start()
 
     def _read(self) -> None:
@@ -143,6 +144,8 @@ class GridView:
         return [found.get(row) for row in cells.row_ids]
 
     def _tell(self, share: float) -> None:
+        if not threading.main_thread().is_alive():
+            raise InterruptedError("the interpreter is ending")
         self._share = share
 
     def _take(self, cells: Cells, verdict: dict[str, Any] | None = None) -> None:
