@@ -379,9 +379,8 @@ def test_rows_are_sent_to_a_rating_queue():
     assert ask(held, "queues").data == {"queues": []}
     lab.rate(held, lab.Rubric("How good?", levels={1: "bad: no use", 2: "good: of use"}), variants=["plain"], name="tone", limit=1)
     assert ask(held, "queues").data == {"queues": ["tone"]}
-    before = len(lab.queue("tone").items())
     assert ask(held, "queue", cells=[2, 4], name="tone").data["said"].startswith("Sent ")
-    assert len(lab.queue("tone").items()) == 3 > before
+    assert {item for item, _ in lab.queue("tone").items()} >= {"r1", "r2"}
     with pytest.raises(UnknownName):
         ask(held, "queue", cells=[2], name="nobody")
 
