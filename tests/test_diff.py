@@ -94,6 +94,14 @@ class TestWhatChanged:
         held = lab.diff(ask(prompts={"a": a, "b": b}, rows=rows, scorers=None))
         assert held.compared.pairs[0].texts == ["same JSON", "different", "same"]
 
+    def test_prompts_that_differ_in_their_parameters_alone_are_not_the_same(self):
+        prompts = {
+            "cold": lab.Prompt("{{ question }}", params={"temperature": 0}),
+            "hot": lab.Prompt("{{ question }}", params={"temperature": 1}),
+        }
+        (found,) = lab.diff(ask(prompts=prompts)).prompts
+        assert found.changed and "temperature" in found.text
+
     def test_the_prompts_are_compared_too(self):
         held = lab.diff(ask())
         assert held.prompts[0].changed and "{+" in held.prompts[0].text and "wrong" in call(held, "open")["variants"][1]["text"]

@@ -104,5 +104,5 @@ def _description(planned: PlannedGrid) -> dict[str, Any]:
 
 def _prompt(label: str, prompt: Prompt) -> dict[str, Any]:
     kept = {"label": label, "name": prompt.name, "version": prompt.version, "sha256": prompt.sha256}
-    kept |= {name: prompt.content[name] for name in ("template", "system", "pattern")}
+    kept |= {name: prompt.content[name] for name in ("template", "system", "pattern", "params", "schema")}
     return kept | {"examples": prompt.examples.choose if prompt.examples else None}
