@@ -233,7 +233,7 @@ class Queue:
     # -- showing -----------------------------------------------------------------------------------------------------------
     def show(self) -> None:
         """Show the panel; where none can be shown, the table that says how far the queue is."""
-        show(self)
+        shown.show(self._panel, of=self)
 
     def page(self) -> tuple[str, str]:
         """The queue as plain text and as HTML: what is asked, and how far its raters are."""
@@ -249,10 +249,12 @@ class Queue:
     def _repr_html_(self) -> str:
         return literal(self.page()[1])
 
+    def _ipython_display_(self) -> None:
+        shown.display(self._panel, of=self)
+
+    @property
+    def _panel(self) -> Any:
+        return importlib.import_module(_PANEL).Rating(self, rater=self.rater)
+
     def _who(self, rater: str | None) -> str:
         return rater_of(self._opened, self.rater if rater is None else rater)
-
-
-def show(queue: Queue) -> None:
-    """Show the panel of a queue; where none can be shown, its static twin."""
-    shown.show(importlib.import_module(_PANEL).Rating(queue, rater=queue.rater))

@@ -8,7 +8,7 @@ from typing import Any
 
 from llmops_lab import settings as _settings
 from llmops_lab.api.calls import load
-from llmops_lab.api.queue import Queue, show
+from llmops_lab.api.queue import Queue
 from llmops_lab.api.rated import CELL, rated
 from llmops_lab.errors import BadInput
 from llmops_lab.flows.rate import make_queue
@@ -66,7 +66,7 @@ def rate(
     spec = Spec(mode, held, named, overlap, names, _whole("seed", seed, None), suggestions=suggestions is not None, grid=grid)  # type: ignore[arg-type]
     amounts = {"limit": None if limit is None else _whole("limit", limit, 1), "repeats": _whole("repeats", repeats, 0)}
     queue = Queue(ledger, make_queue(ledger, _named(name), spec, found, **amounts))  # type: ignore[arg-type]
-    show(queue)
+    queue.show()
     return queue
 
 

@@ -11,13 +11,26 @@ from llmops_lab.api.views._view import View
 _WIDGETS = "llmops_lab.widgets"  # found by name, as a plugin is: a handle knows no face
 
 
-def show(view: View) -> None:
-    """Display the view in the cell that runs; outside of a notebook, print it."""
-    if _shell() is None:
+_last = (0, 0)  # whose view was shown last, and in which cell
+
+
+def show(view: View, of: object = None) -> None:
+    """Display the view in the cell that runs; outside of a notebook, print it. ``of``: what a person holds of it, for ``display``."""
+    global _last
+    shell = _shell()
+    if shell is None:
         sys.stdout.write(f"{view.page()[0]}\n")
         return
+    _last = (id(of), shell.execution_count)
     data, metadata = mimebundle(view)
     importlib.import_module("IPython.display").display(data, metadata=metadata, raw=True)
+
+
+def display(view: View, of: object) -> None:
+    """What stands in a cell's last line: shown, unless this cell has shown it already."""
+    shell = _shell()
+    if shell is None or _last != (id(of), shell.execution_count):
+        show(view, of)
 
 
 def mimebundle(view: View) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -127,8 +127,11 @@ class Tables(ABC):
 
     def show(self) -> GridView:
         """Show the cells as a table to look through: sort, filter, group, open one. Returns the view. Raises BadInput before it began."""
-        shown.show(self._view)
+        shown.show(self._view, of=self)
         return self._view
+
+    def _display_again(self) -> None:
+        shown.display(self._view, of=self)
 
     def selected(self) -> Any:
         """A DataFrame of the cells that are selected in the view, one line a cell; ``cell`` is its number in the grid."""

@@ -264,6 +264,10 @@ function Row(given: RowGiven) {
 function Inside({ column, line, cell, picked, given }: { column: Column; line: Line; cell: Cell | undefined; picked: boolean; given: RowGiven }) {
   const { opened, state } = given;
   const { key } = column;
+  const scored = (name: string) => {
+    const at = opened.scorers.findIndex((each) => each.name === name);
+    return { scorer: opened.scorers[at], value: cell?.scores[at] ?? null };
+  };
   if (key === "pick") return <span class="llg-box" role="img" aria-label={picked ? "selected" : "not selected"}>{picked ? "☑" : "☐"}</span>;
   if (key === "row") return <>{line.row}</>;
   if (key === "replicate") return <>{line.replicate + 1}</>;
@@ -271,7 +275,7 @@ function Inside({ column, line, cell, picked, given }: { column: Column; line: L
   if (!cell) return <span class="ll-muted">{column.cell === undefined ? "" : "not there"}</span>;
   if (key === "prompt" || key === "model") return <>{opened.variants[cell.variant]?.[key === "prompt" ? 0 : 1]}</>;
   if (key === "status") return <span class={`llg-status llg-${cell.status}`}>{cell.status === "open" ? (state === "running" ? "pending" : "open") : cell.status}</span>;
-  if (key.startsWith("s:")) return <Score value={cell.scores[opened.scorers.findIndex((each) => `s:${each.name}` === key)] ?? null} asked={cell.status === "ok"} />;
+  if (key.startsWith("s:")) return <Score {...scored(key.slice(2))} asked={cell.status === "ok"} />;
   const which = NUMBERS.indexOf(key as (typeof NUMBERS)[number]);
   if (which >= 0) return <>{(key.endsWith("_s") ? seconds : number)(cell.numbers[which])}</>;
   return (
@@ -282,7 +286,7 @@ function Inside({ column, line, cell, picked, given }: { column: Column; line: L
           {opened.scorers.map(
             (each, at) =>
               (opened.scorers.length <= MOST_SCORES || each.name === given.scorer) && (
-                <Score key={each.name} name={opened.scorers.length > 1 ? each.name : ""} value={cell.scores[at] ?? null} asked />
+                <Score key={each.name} name={opened.scorers.length > 1 ? each.name : ""} scorer={each} value={cell.scores[at] ?? null} asked />
               ),
           )}
         </span>
@@ -291,9 +295,12 @@ function Inside({ column, line, cell, picked, given }: { column: Column; line: L
   );
 }
 
-function Score({ value, asked, name }: { value: number | null; asked: boolean; name?: string }) {
+function Score({ value, asked, name, scorer }: { value: number | null; asked: boolean; name?: string; scorer?: Opened["scorers"][number] | undefined }) {
   if (value === null) return <span class="ll-muted">{name ? `${name} ` : ""}{asked ? "unscored" : ""}</span>;
-  const tone = value === 1 ? "llg-yes" : value === 0 ? "llg-no" : "";
+  // The best and the worst that a scorer can give; of one without bounds or a better direction no value is good or bad.
+  const [low, high] = scorer?.bounds && scorer.higher !== null ? scorer.bounds : [];
+  const ends = scorer?.higher ? { yes: high, no: low } : { yes: low, no: high };
+  const tone = value === ends.yes ? "llg-yes" : value === ends.no ? "llg-no" : "";
   return (
     <span class={`llg-score ${tone}`}>
       {name && <span>{name} </span>}

@@ -325,7 +325,7 @@ const folded = (text: string): string => text.toUpperCase().toLowerCase().replac
 
 function pattern(search: string): (text: string) => boolean {
   try {
-    const made = new RegExp(search, "iu");
+    const made = new RegExp(search, "imu");
     return (text) => made.test(text);
   } catch (error) {
     throw new Refused("BadInput", `${search} is no regular expression: ${error instanceof Error ? error.message : String(error)}`);

@@ -67,8 +67,8 @@ class Cells:
         self.text.append(None)
         self.finish.append("")
         self.error.append("")
-        for column in (*self.numbers.values(), *self.scores.values()):
-            column.append(math.nan)
+        for numbers in (*self.numbers.values(), *self.scores.values()):
+            numbers.append(math.nan)
         self._places[key] = at
         return at
 

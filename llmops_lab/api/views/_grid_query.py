@@ -166,7 +166,7 @@ def _words(search: str) -> Callable[[str, float], bool]:
 
 
 def _pattern(search: str) -> Callable[[str, float], bool]:
-    import regex
+    import regex  # type: ignore[import-untyped]  # ships no types
 
     try:
         compiled = regex.compile(search, regex.IGNORECASE | regex.MULTILINE)
@@ -225,7 +225,8 @@ def _column(cells: Cells, name: str, found: Any) -> Any:
     if name == "status":
         texts = [STATUSES[cells.status[at]] for at in found.tolist()]
     else:
-        column: Sequence[str | None] = {"text": cells.text, "finish_reason": cells.finish, "error": cells.error}[name]
+        columns: dict[str, Sequence[str | None]] = {"text": cells.text, "finish_reason": cells.finish, "error": cells.error}
+        column = columns[name]
         texts = [column[at] or None for at in found.tolist()]
     rank = {text: number for number, text in enumerate(sorted({text for text in texts if text is not None}))}
     return numpy.asarray([math.nan if text is None else rank[text] for text in texts], dtype="f8")

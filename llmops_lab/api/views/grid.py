@@ -61,6 +61,9 @@ class GridView:
             "queue": self._queue,
         }
 
+    def _ipython_display_(self) -> None:
+        self._handle._display_again()
+
     # -- the protocol ------------------------------------------------------------------------------------------------------
     def call(self, method: str, params: Mapping[str, Any], *, user: str) -> Answer:
         """Answer one call. Raises LabError; UnknownName for a method that is not there."""
