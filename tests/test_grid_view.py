@@ -408,6 +408,20 @@ def test_it_fills_while_the_grid_runs_and_can_be_cancelled_and_resumed():
     assert ask(held, "summary").data["verdict"]["outcome"]
 
 
+def test_a_grid_that_is_done_but_for_failures_asks_for_them_again():
+    with ModelServer() as server:
+        server.always("400")
+        held = grid(models=[f"openai:m@{server.url}"])
+        server.clear()
+        told = ask(held, "standing").data
+        assert told["state"] == "done" and told["counts"]["failed"] == 80 and told["can_resume"]
+        ask(held, "resume")
+        held.wait()
+    while ask(held, "standing").data["counts"]["ok"] < 80:
+        time.sleep(0.05)
+    assert not ask(held, "standing").data["can_resume"]
+
+
 def test_a_large_grid_shows_its_first_page_before_all_is_read():
     rows = [{"id": f"r{n}", "question": f"Why {n}?", "kind": "a", "size": 1, "answer": "x"} for n in range(1500)]
     held = lab.load(grid(rows=rows).grid_id)

@@ -31,9 +31,14 @@ function page(start: number, lines = 300): Answer<any> {
 let calls: [string, any][];
 let element: HTMLElement;
 let leave: () => void;
+let standing: object = STANDING;
 
-beforeEach(async () => {
+beforeEach(() => {
   calls = [];
+  return shown();
+});
+
+async function shown() {
   const host: Host = {
     kind: "comm",
     waiting: signal(false),
@@ -46,7 +51,7 @@ beforeEach(async () => {
       if (method === "select") return { data: { selected: params.cells } as T, buffers: [] };
       if (method === "summary") return { data: { figures: null, verdict: { outcome: "", text: "No verdict: one prompt." }, cells: 300, version: 1 } as T, buffers: [] };
       const first = page(0);
-      const opened = { ...STANDING, name: "demo", variants: [["p", "m"]], scorers: [{ name: "exact", higher: true, bounds: null }], columns: [], repeats: 1, selected: [], layout: "cells" };
+      const opened = { ...standing, name: "demo", variants: [["p", "m"]], scorers: [{ name: "exact", higher: true, bounds: null }], columns: [], repeats: 1, selected: [], layout: "cells" };
       return { data: { ...opened, page: first.data } as T, buffers: first.buffers };
     },
   };
@@ -54,9 +59,10 @@ beforeEach(async () => {
   document.body.append(element);
   leave = mount(element, GridView, host);
   await vi.waitFor(() => expect(element.querySelectorAll(".llg-row").length).toBeGreaterThan(5));
-});
+}
 
 afterEach(() => {
+  standing = STANDING;
   leave();
   element.remove();
 });
@@ -103,4 +109,17 @@ test("what is missing is said to be missing", () => {
   expect([reply(cell, "running"), reply(cell, "done"), reply({ ...cell, text: "" }, "done")]).toEqual(["…", "not asked", "(empty reply)"]);
   expect(reply({ ...cell, status: "failed", error: "timeout" }, "done")).toBe("failed: timeout");
   expect([number(null), number(0), seconds(0.0001)]).toEqual(["–", "0", "<0.001"]);
+});
+
+test("a score that may still come is not called unscored, and cells that nobody asked are counted when the grid has ended", async () => {
+  await vi.waitFor(() => expect(element.querySelector(".llg-row")!.textContent).toContain("unscored"));
+  for (const [state, said] of [["running", "200 of 300 answered"], ["cancelled", "200 of 300 answered · 40 failed · 60 not asked"]] as const) {
+    leave();
+    element.remove();
+    standing = { ...STANDING, state, counts: { ok: 200, failed: 40, open: 60 } };
+    await shown();
+    await vi.waitFor(() => expect(element.querySelector(".llg-title")!.textContent).toContain(said));
+    await vi.waitFor(() => expect(element.querySelector(".llg-row")!.textContent).toContain("reply 0"));
+    expect(element.querySelector(".llg-row")!.textContent!.includes("unscored")).toBe(state !== "running");
+  }
 });

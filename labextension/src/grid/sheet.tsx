@@ -264,6 +264,7 @@ function Row(given: RowGiven) {
 function Inside({ column, line, cell, picked, given }: { column: Column; line: Line; cell: Cell | undefined; picked: boolean; given: RowGiven }) {
   const { opened, state } = given;
   const { key } = column;
+  const missing = state === "running" ? "…" : "unscored"; // a score may still come
   const scored = (name: string) => {
     const at = opened.scorers.findIndex((each) => each.name === name);
     return { scorer: opened.scorers[at], value: cell?.scores[at] ?? null };
@@ -275,7 +276,7 @@ function Inside({ column, line, cell, picked, given }: { column: Column; line: L
   if (!cell) return <span class="ll-muted">{column.cell === undefined ? "" : "not there"}</span>;
   if (key === "prompt" || key === "model") return <>{opened.variants[cell.variant]?.[key === "prompt" ? 0 : 1]}</>;
   if (key === "status") return <span class={`llg-status llg-${cell.status}`}>{cell.status === "open" ? (state === "running" ? "pending" : "open") : cell.status}</span>;
-  if (key.startsWith("s:")) return <Score {...scored(key.slice(2))} asked={cell.status === "ok"} />;
+  if (key.startsWith("s:")) return <Score {...scored(key.slice(2))} missing={cell.status === "ok" ? missing : ""} />;
   const which = NUMBERS.indexOf(key as (typeof NUMBERS)[number]);
   if (which >= 0) return <>{(key.endsWith("_s") ? seconds : number)(cell.numbers[which])}</>;
   return (
@@ -286,7 +287,7 @@ function Inside({ column, line, cell, picked, given }: { column: Column; line: L
           {opened.scorers.map(
             (each, at) =>
               (opened.scorers.length <= MOST_SCORES || each.name === given.scorer) && (
-                <Score key={each.name} name={opened.scorers.length > 1 ? each.name : ""} scorer={each} value={cell.scores[at] ?? null} asked />
+                <Score key={each.name} name={opened.scorers.length > 1 ? each.name : ""} scorer={each} value={cell.scores[at] ?? null} missing={missing} />
               ),
           )}
         </span>
@@ -295,8 +296,8 @@ function Inside({ column, line, cell, picked, given }: { column: Column; line: L
   );
 }
 
-function Score({ value, asked, name, scorer }: { value: number | null; asked: boolean; name?: string; scorer?: Opened["scorers"][number] | undefined }) {
-  if (value === null) return <span class="ll-muted">{name ? `${name} ` : ""}{asked ? "unscored" : ""}</span>;
+function Score({ value, missing, name, scorer }: { value: number | null; missing: string; name?: string; scorer?: Opened["scorers"][number] | undefined }) {
+  if (value === null) return <span class="ll-muted">{name ? `${name} ` : ""}{missing}</span>;
   // The best and the worst that a scorer can give; of one without bounds or a better direction no value is good or bad.
   const [low, high] = scorer?.bounds && scorer.higher !== null ? scorer.bounds : [];
   const ends = scorer?.higher ? { yes: high, no: low } : { yes: low, no: high };

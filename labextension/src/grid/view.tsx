@@ -63,8 +63,9 @@ function Head({ store, opened }: { store: Store; opened: Opened }) {
   const { state, counts, total, cost, can_cancel, can_resume, ready, share, broken } = store.standing.value ?? opened;
   const verdict = store.summary.value?.verdict;
   const done = (counts?.ok ?? 0) + (counts?.failed ?? 0);
+  const some = (count: number | undefined, what: string) => (count ? `${count.toLocaleString("en")} ${what}` : "");
   const parts = counts
-    ? [`${counts.ok!.toLocaleString("en")} of ${total.toLocaleString("en")} answered`, counts.failed ? `${counts.failed.toLocaleString("en")} failed` : "", cost ? money(cost) : ""]
+    ? [`${counts.ok!.toLocaleString("en")} of ${total.toLocaleString("en")} answered`, some(counts.failed, "failed"), state === "running" ? "" : some(counts.open, "not asked"), cost ? money(cost) : ""]
     : [several(total), broken || `reading them: ${Math.round(share * 100)} %`];
   const act = (method: string) => void store.tried(async () => void (await store.act(method, {})));
   return (

@@ -223,15 +223,15 @@ class GridView:
             cost = sum(known) if known else None
         told = {"state": state, "version": self._version, "ready": cells is not None, "share": round(self._share, 2)}
         total = len(cells) if cells is not None else self._source.size()
-        return {**told, "total": total, "counts": counts, "cost": cost, "broken": inert(self._broken), **self._may(state)}
+        return {**told, "total": total, "counts": counts, "cost": cost, "broken": inert(self._broken), **self._may(state, counts or {})}
 
-    def _may(self, state: str) -> dict[str, Any]:
+    def _may(self, state: str, counts: Mapping[str, int]) -> dict[str, Any]:
         """What the buttons may do, and why not."""
         why = self._handle._why_not_again
         ended = state not in ("running", "planned")
         return {
             "can_cancel": state == "running" and not why,
-            "can_resume": ended and state not in ("done", "decided") and not why,
+            "can_resume": ended and (state not in ("done", "decided") or counts.get("failed", 0) > 0) and not why,
             "why": why,
         }
 
