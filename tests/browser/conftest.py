@@ -171,7 +171,7 @@ def jupyterlab(folder):
         port = free.getsockname()[1]
     work, token = folder / "work", secrets.token_hex(16)
     work.mkdir()
-    news = folder / "jupyterlab_settings_dir" / "@jupyterlab" / "apputils-extension"
+    news = folder / "settings" / "@jupyterlab" / "apputils-extension"
     news.mkdir(parents=True)
     (news / "notification.jupyterlab-settings").write_text('{"fetchNews": "false"}')  # else it asks, over the page
     own = {name: str(folder / name.lower()) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")}

@@ -1,7 +1,7 @@
 // The rows, one line each; only those that can be seen are in the page.
 import { useEffect, useRef } from "preact/hooks";
 import type { Store } from "./store";
-import { useWindow } from "./window";
+import { useWindow } from "../kit/window";
 import type { Line } from "./wire";
 
 const HEIGHT = 48;

@@ -1,6 +1,6 @@
 // What the view knows: which rows are listed and which one is open. Rows come in pages, when they are looked at.
 import { batch, computed, signal, type ReadonlySignal, type Signal } from "@preact/signals";
-import { type Host, Refused } from "../kit/host";
+import { type Host, told } from "../kit/host";
 import type { Filter, Line, Opened, PairOf, Row, Rows, SliceOf, Slices } from "./wire";
 
 /** As many as Python gives at once, and as a file without a kernel keeps. */
@@ -92,7 +92,11 @@ export class Store {
     const line = this.line(bounded);
     if (!line || this.at.value !== bounded) return;
     const row = this.kept.get(line.row) ?? (await this.asked<Row>("row", { row: line.row }));
-    if (!row || this.at.value !== bounded || this.line(bounded)?.row !== row.row) return;
+    if (this.at.value !== bounded || this.line(bounded)?.row !== line.row) return;
+    if (!row) {
+      this.row.value = null; // another row's texts must not stand there as this one's
+      return;
+    }
     if (this.kept.size > 500) this.kept.clear();
     this.kept.set(row.row, row);
     batch(() => {
@@ -116,11 +120,12 @@ export class Store {
     this.tab.value = tab;
     if (tab !== "slices" || this.slices.value || this.opened.value?.slices_note) return;
     const pair = this.pair.value;
+    this.slicesTrouble.value = "";
     try {
       const { data } = await this.host.call<Slices>("slices", { pair });
       if (pair === this.pair.value) this.slices.value = data;
     } catch (error) {
-      this.slicesTrouble.value = String((error as Error).message);
+      if (pair === this.pair.value) this.slicesTrouble.value = told(error);
     }
   }
 
@@ -148,8 +153,7 @@ export class Store {
       this.trouble.value = "";
       return data;
     } catch (error) {
-      const said = error instanceof Error ? error.message : String(error);
-      this.trouble.value = error instanceof Refused ? said : `Nothing came back: ${said}`;
+      this.trouble.value = told(error);
       return null;
     }
   }

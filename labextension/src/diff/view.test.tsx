@@ -163,3 +163,24 @@ test("of an answer that comes late only the last list asked for is shown", async
   await opens("T1");
   await lists("T1", "T2");
 });
+
+test("texts of another row do not stand there for one that could not be had, and old troubles do not hide slices", async () => {
+  const real = embeddedHost(recorded());
+  let broken = true;
+  const host: Host = {
+    ...real,
+    async call<T>(method: string, params: { row?: number } = {}) {
+      if (broken && (params.row === 1 || method === "slices")) throw new Error("the line is cut.");
+      return real.call<T>(method, params);
+    },
+  };
+  await open(host);
+  press("j");
+  await soon(() => expect(find("[role=alert]")?.textContent).toBe("Nothing came back: the line is cut."));
+  await soon(() => expect(find(".ll-detail").textContent).toBe("No row to show."));
+  press("s");
+  await soon(() => expect(root.textContent).toContain("No slices: Nothing came back: the line is cut."));
+  broken = false;
+  press("s");
+  await soon(() => expect(find(".ll-slices")?.textContent).toContain("1 slice found"));
+});

@@ -1,24 +1,29 @@
 // What can be done with cells: ask them again, add their rows to a dataset, send them to a rating queue.
-import { useEffect, useState } from "preact/hooks";
-import { type Store, text } from "./store";
+import { useEffect, useRef, useState } from "preact/hooks";
+import { Refused, told as reason } from "../kit/host";
+import type { Store } from "./store";
 
 export function Deeds({ store, cells }: { store: Store; cells: number[] }) {
   const [form, setForm] = useState<"" | "dataset" | "queue">("");
   const [told, setTold] = useState({ said: "", bad: false });
   const [busy, setBusy] = useState(false);
+  const out = useRef(false); // at once, where `busy` waits for the next drawing
   const mark = cells.join();
   useEffect(() => setTold({ said: "", bad: false }), [mark]);
   const standing = store.standing.value;
   const why = store.host.kind === "embedded" ? "This is a copy to read." : (standing?.why ?? "");
   const running = standing?.state === "running";
   const act = async (method: string, params: object, done: string) => {
+    if (out.current) return;
+    out.current = true;
     setBusy(true);
     try {
       setTold({ said: (await store.act(method, { cells, ...params })) || done, bad: false });
       setForm("");
     } catch (error) {
-      setTold({ said: text(error), bad: true });
+      setTold({ said: error instanceof Refused ? reason(error) : `${reason(error)} It may have been done all the same.`, bad: true });
     }
+    out.current = false;
     setBusy(false);
   };
   const count = cells.length > 1 ? ` (${cells.length})` : "";
@@ -26,7 +31,7 @@ export function Deeds({ store, cells }: { store: Store; cells: number[] }) {
   const again = why || (running ? "The grid is running." : "");
   return (
     <div class="llg-deeds">
-      <button type="button" disabled={busy || again !== ""} title={again || "Asked anew: paid for, recorded and scored. What was there stays on record."} onClick={() => void act("again", {}, "Asked again.")}>
+      <button type="button" disabled={busy || again !== ""} title={again || "Asked anew: paid for, recorded and scored. What was there stays on record."} onClick={(event) => event.detail < 2 && void act("again", {}, "Asked again.")}>
         Run again{count}
       </button>
       <button type="button" disabled={busy || still} aria-expanded={form === "dataset"} onClick={() => setForm(form === "dataset" ? "" : "dataset")}>

@@ -4,14 +4,13 @@ import { number, variantName } from "./format";
 import type { Store } from "./store";
 import type { Mean, Opened } from "./wire";
 
-/** Counts as bars; the heights are of the whole. */
-function Bars({ counts, edges, label }: { counts: number[]; edges: number[]; label: string }) {
-  const most = Math.max(1, ...counts);
+/** Counts as bars. Bars of several variants stand on the same edges, and have one scale of heights: `most`. */
+function Bars({ counts, edges, most, label }: { counts: number[]; edges: number[]; most: number; label: string }) {
   const width = 96 / counts.length;
   const said = counts.map((count, at) => `${count} from ${number(edges[at])} to ${number(edges[at + 1])}`).join("; ");
   return (
     <svg class="llg-bars" width={96} height={18} viewBox="0 0 96 18" role="img" aria-label={`${label}: ${said}`}>
-      <title>{said}</title>
+      <title>{`${label}: ${said}`}</title>
       {counts.map((count, at) => {
         const height = count ? Math.max(1, (count / most) * 17) : 0;
         return <rect key={at} x={at * width + 0.5} y={18 - height} width={Math.max(0.5, width - 1)} height={height} />;
@@ -38,6 +37,7 @@ export function Figures({ store, opened }: { store: Store; opened: Opened }) {
   const figures = store.summary.value?.figures;
   if (!opened.scorers.length) return null; // the line above says so
   const names = opened.variants.map((pair) => variantName(pair, opened.variants));
+  const most = Math.max(1, ...(figures?.variants.flatMap((each) => each.counts) ?? []));
   const [min, max] = [figures?.edges[0] ?? 0, figures?.edges.at(-1) ?? 1];
   return (
     <section class="llg-figures" aria-label="Figures">
@@ -62,7 +62,7 @@ export function Figures({ store, opened }: { store: Store; opened: Opened }) {
             <li key={at}>
               <span class="llg-name" title={name}>{name}</span>
               {mine && figures && <Value mean={mine} min={min} max={max} label={`${name}, ${figures.scorer}`} />}
-              {mine && figures && <Bars counts={mine.counts} edges={figures.edges} label={`${name}, how often`} />}
+              {mine && figures && <Bars counts={mine.counts} edges={figures.edges} most={most} label={`${name}, cells by ${figures.scorer}`} />}
             </li>
           );
         })}

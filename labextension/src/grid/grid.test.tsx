@@ -1,13 +1,16 @@
 import { signal } from "@preact/signals";
 import { int32, tableFromArrays, tableToIPC, utf8, bool, float64 } from "@uwdata/flechette";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { type Answer, type Host, Refused } from "../kit/host";
+import { type Answer, type Host, Refused, Unreachable } from "../kit/host";
 import { mount } from "../kit/widget";
 import { number, reply, seconds } from "./format";
+import { Store } from "./store";
 import type { Cell } from "./wire";
 import { GridView } from "./view";
 
 const STANDING = { state: "done", version: 1, ready: true, share: 1, total: 300, counts: { ok: 300 }, cost: null, broken: "", can_cancel: false, can_resume: false, why: "" };
+
+const DETAIL = { row_id: "0", replicate: 0, prompt: "p", model: "m", status: "ok", text: "reply", error: "", message: "", finish_reason: "stop", tool_calls: "", expected: "", scores: [], numbers: {}, note: "", earlier: [], messages: null, why: "none", row: null, documents: [], provenance: [], run_link: "" };
 
 function stream(columns: Record<string, [unknown[], any]>): DataView {
   const types = Object.fromEntries(Object.entries(columns).map(([name, [, type]]) => [name, type]));
@@ -16,7 +19,7 @@ function stream(columns: Record<string, [unknown[], any]>): DataView {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
-function page(start: number, lines = 300): Answer<any> {
+function page(start: number, lines = 300, version = 1): Answer<any> {
   const at = Array.from({ length: Math.min(120, lines - start) }, (_, number) => start + number);
   const none = at.map(() => null);
   const cells = stream({
@@ -25,7 +28,7 @@ function page(start: number, lines = 300): Answer<any> {
     ...Object.fromEntries(["input_tokens", "output_tokens", "cost_usd", "latency_s", "ttft_s", "score:exact"].map((name) => [name, [none, float64()]])),
   });
   const heads = stream({ row_id: [at.map(String), utf8()], replicate: [at.map(() => 0), int32()], asked: [at.map((n) => `<b>question ${n}</b>`), utf8()] });
-  return { data: { start, size: 120, lines, cells: lines, version: 1 }, buffers: [cells, heads] };
+  return { data: { start, size: 120, lines, cells: lines, version }, buffers: [cells, heads] };
 }
 
 let calls: [string, any][];
@@ -47,7 +50,7 @@ async function shown() {
       calls.push([method, params]);
       if (method === "page" && params.query.search === "(") throw new Refused("BadInput", "( is no regular expression");
       if (method === "page") return page(params.start, params.query.search ? 1 : 300);
-      if (method === "cell") return { data: { cell: params.cell } as T, buffers: [] };
+      if (method === "cell") return { data: { ...DETAIL, cell: params.cell } as T, buffers: [] };
       if (method === "select") return { data: { selected: params.cells } as T, buffers: [] };
       if (method === "summary") return { data: { figures: null, verdict: { outcome: "", text: "No verdict: one prompt." }, cells: 300, version: 1 } as T, buffers: [] };
       const first = page(0);
@@ -122,4 +125,116 @@ test("a score that may still come is not called unscored, and cells that nobody 
     await vi.waitFor(() => expect(element.querySelector(".llg-row")!.textContent).toContain("reply 0"));
     expect(element.querySelector(".llg-row")!.textContent!.includes("unscored")).toBe(state !== "running");
   }
+});
+
+/** A store whose calls are answered one by one, when and in the order that a test wants. */
+async function held() {
+  const out: { method: string; params: any; answer: (data: any) => void; fail: (error: Error) => void }[] = [];
+  let push: (event: any) => void = () => {};
+  const host: Host = {
+    kind: "comm",
+    waiting: signal(false),
+    listen: (on) => ((push = on), () => {}),
+    call: (method, params: any = {}) => new Promise((resolve, fail) => out.push({ method, params, answer: (data) => resolve("buffers" in data ? data : { data, buffers: [] }), fail })),
+  };
+  const store = new Store(host);
+  void store.begin();
+  const first = page(0);
+  out.shift()!.answer({ data: { ...STANDING, name: "demo", variants: [["p", "m"]], scorers: [{ name: "exact", higher: true, bounds: null }], columns: [], repeats: 1, selected: [7], layout: "cells", page: first.data }, buffers: first.buffers });
+  await vi.waitFor(() => expect(out.map(({ method }) => method)).toEqual(["summary"]));
+  out.shift()!.answer({ figures: null, verdict: { outcome: "", text: "none" }, cells: 300, version: 1 });
+  const take = async (method: string, wanted: object = {}) => {
+    const fits = (each: (typeof out)[number]) => each.method === method && Object.entries(wanted).every(([name, value]) => each.params[name] === value);
+    await vi.waitFor(() => expect(out.some(fits)).toBe(true));
+    return out.splice(out.findIndex(fits), 1)[0]!;
+  };
+  return { store, out, take, push: (event: object) => push({ ...STANDING, ...event }) };
+}
+
+test("lines that are in sight come also when the order is another one", async () => {
+  const { store, take } = await held();
+  store.see(200, 215);
+  (await take("page", { start: 120 })).answer(page(120));
+  await vi.waitFor(() => expect(store.line(200)).toBeDefined());
+  void store.look({ sort: "exact" });
+  (await take("page", { start: 0 })).answer(page(0));
+  expect((await take("page", { start: 120 })).params.query.sort).toBe("exact");
+});
+
+test("while another order is on its way its lines are not mixed with those that stand there, and a refusal leads back to what is shown", async () => {
+  const { store, out, take } = await held();
+  const slow = store.look({ search: "slow" });
+  const one = await take("page");
+  store.see(130, 140);
+  expect(out.filter(({ method }) => method === "page")).toEqual([]);
+  const second = store.look({ search: "(" });
+  (await take("page")).fail(new Refused("BadInput", "( is no regular expression"));
+  one.answer(page(0, 5));
+  await Promise.all([slow, second]);
+  expect([store.query.value.search, store.count.value.lines]).toEqual(["", 300]);
+  expect((await take("page")).params).toMatchObject({ start: 120, query: { search: "" } });
+});
+
+test("a page that was looked up before the last news is asked for again", async () => {
+  const { store, take, push } = await held();
+  store.see(130, 140);
+  const early = await take("page", { start: 120 });
+  push({ version: 2 });
+  early.answer(page(120, 300, 1));
+  await take("page", { start: 120 });
+});
+
+test("an open cell is read again when the grid has news", async () => {
+  const { store, take, push } = await held();
+  void store.open(3);
+  (await take("cell")).answer({ cell: 3, text: "first" });
+  await vi.waitFor(() => expect(store.detail.value?.data?.text).toBe("first"));
+  push({ version: 2 });
+  (await take("cell")).answer({ cell: 3, text: "second" });
+  await vi.waitFor(() => expect(store.detail.value?.data?.text).toBe("second"));
+});
+
+test("what is marked as selected is what Python has, whatever fails or comes late", async () => {
+  const { store, take } = await held();
+  void store.select([1]);
+  (await take("select")).fail(new Unreachable("no answer from the kernel in 60 s."));
+  await vi.waitFor(() => expect([...store.selection.value]).toEqual([7]));
+  expect(store.problem.value).toBe("Nothing came back: no answer from the kernel in 60 s.");
+  void store.selectAll();
+  const late = await take("select");
+  void store.select([2]);
+  (await take("select")).answer({ selected: [2] });
+  late.answer({ selected: [1, 2, 3] });
+  await vi.waitFor(() => expect([...store.selection.value]).toEqual([2]));
+});
+
+test("figures that could not be had are not left standing for others, and are asked for again", async () => {
+  const { store, take, push } = await held();
+  await vi.waitFor(() => expect(store.summary.value).not.toBeNull());
+  store.scorer.value = "other";
+  store.figure();
+  (await take("summary")).fail(new Unreachable("gone"));
+  await vi.waitFor(() => expect(store.summary.value).toBeNull());
+  push({ version: 2 });
+  await take("summary");
+});
+
+test("a button that has the focus and goes away leaves it to the table, not to the notebook", async () => {
+  press(" ");
+  await vi.waitFor(() => expect(element.querySelector(".llg-selected button")).not.toBeNull());
+  const clear = element.querySelector<HTMLElement>(".llg-selected button")!;
+  clear.focus();
+  clear.click();
+  await vi.waitFor(() => expect(element.querySelector(".llg-selected")).toBeNull());
+  await vi.waitFor(() => expect(document.activeElement).toBe(grid()));
+});
+
+test("two clicks ask once for what is paid for", async () => {
+  press("Enter");
+  await vi.waitFor(() => expect(element.querySelector(".llg-detail .llg-deeds button")).not.toBeNull());
+  const again = element.querySelector<HTMLElement>(".llg-detail .llg-deeds button")!;
+  again.click();
+  again.click();
+  await vi.waitFor(() => expect(calls.some(([method]) => method === "again")).toBe(true));
+  expect(calls.filter(([method]) => method === "again").length).toBe(1);
 });

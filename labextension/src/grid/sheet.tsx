@@ -1,11 +1,11 @@
 // The table itself: only the lines in sight are in the page, and arrow keys move through all of them.
-import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useEffect, useMemo, useRef } from "preact/hooks";
+import { useWindow } from "../kit/window";
 import { number, reply, seconds, variantName } from "./format";
 import type { Store } from "./store";
 import { type Cell, type Line, NUMBERS, type Opened } from "./wire";
 
 const HEIGHT = { cells: 30, rows: 66 };
-const OVERSCAN = 6;
 /** With more scorers a cell beside others shows the chosen one alone. */
 const MOST_SCORES = 3;
 const UNITS: Record<string, string> = { input_tokens: "tokens in", output_tokens: "tokens out", cost_usd: "cost $", latency_s: "seconds", ttft_s: "first token" };
@@ -41,38 +41,16 @@ export function columnsOf(opened: Opened, layout: string, scorer: string): Colum
 
 export function Sheet({ store, opened }: { store: Store; opened: Opened }) {
   const scroller = useRef<HTMLDivElement>(null);
-  const [view, setView] = useState({ top: 0, height: 420 });
   const query = store.query.value;
   const state = store.standing.value?.state ?? "";
   const { lines: count } = store.count.value;
   const columns = useMemo(() => columnsOf(opened, query.layout, store.scorer.value), [opened, query.layout, store.scorer.value]);
   const height = HEIGHT[query.layout];
-  const first = Math.max(0, Math.floor(view.top / height) - OVERSCAN);
-  const last = Math.min(count - 1, Math.ceil((view.top + view.height) / height) + OVERSCAN);
+  const { first, last, room, show } = useWindow(scroller, count, height, HEADER);
   const { line: active, column } = store.active.value;
   store.drawn.value; // draws again when a page has come
   useEffect(() => store.see(first, last), [first, last, count]);
 
-  useLayoutEffect(() => {
-    const place = scroller.current!;
-    const look = () => setView((now) => (now.top === place.scrollTop && now.height === place.clientHeight ? now : { top: place.scrollTop, height: place.clientHeight }));
-    look();
-    const watch = new ResizeObserver(look);
-    watch.observe(place);
-    place.addEventListener("scroll", look, { passive: true });
-    return () => {
-      watch.disconnect();
-      place.removeEventListener("scroll", look);
-    };
-  }, []);
-
-  const bring = (line: number) => {
-    const place = scroller.current!;
-    const head = height * line;
-    const room = place.clientHeight - HEADER - height;
-    if (head < place.scrollTop) place.scrollTop = head;
-    else if (head > place.scrollTop + room) place.scrollTop = head - room;
-  };
   const cellAt = (line: number, at: number): Cell | undefined => {
     const found = store.line(line);
     const variant = columns[at]?.cell;
@@ -93,7 +71,7 @@ export function Sheet({ store, opened }: { store: Store; opened: Opened }) {
     const from = store.active.value;
     if (extend) void store.select([...store.selection.value, ...cellsAt(from.line, from.column), ...cellsAt(to.line, to.column)]);
     store.active.value = to;
-    bring(to.line);
+    show(to.line);
     if (store.detail.value) {
       const cell = cellAt(to.line, to.column);
       if (cell) void store.open(cell.cell);
@@ -106,7 +84,7 @@ export function Sheet({ store, opened }: { store: Store; opened: Opened }) {
   };
   const keyed = (event: KeyboardEvent) => {
     const { line: active, column } = store.active.value; // keys come faster than the page is drawn
-    const leap = Math.max(1, Math.floor((view.height - HEADER) / height) - 1);
+    const leap = Math.max(1, Math.floor(room / height) - 1);
     const far = event.ctrlKey || event.metaKey;
     const moves: Record<string, [number, number]> = {
       ArrowDown: [active + 1, column],
@@ -146,7 +124,7 @@ export function Sheet({ store, opened }: { store: Store; opened: Opened }) {
       aria-colcount={columns.length}
       aria-multiselectable="true"
       style={{ height: `min(460px, 70vh, ${Math.max(120, HEADER + count * height + 18)}px)` }}
-      aria-activedescendant={count ? `llg-${opened.name.length}-${active}-${column}` : undefined}
+      aria-activedescendant={active >= first && active <= last ? `${store.id}-${active}-${column}` : undefined}
       onKeyDown={keyed}
     >
       <div style={{ minWidth: `${widest}px` }}>
@@ -184,7 +162,7 @@ export function Sheet({ store, opened }: { store: Store; opened: Opened }) {
               top={at * height}
               height={height}
               active={at === active ? column : -1}
-              name={`llg-${opened.name.length}-${at}`}
+              name={`${store.id}-${at}`}
               state={state}
               opened={opened}
               selection={store.selection.value}

@@ -1,11 +1,12 @@
 // What the view of a grid knows: the pages that it holds, what is selected, what is open. Everything else is asked for.
 import { batch, signal } from "@preact/signals";
-import { type Host, Refused } from "../kit/host";
+import { type Answer, type Host, told } from "../kit/host";
 import { type Detail, type Groups, type Line, lines, type Opened, type PageTold, PLAIN, type Query, type Standing, type Summary } from "./wire";
 
 const AT_ONCE = 3;
 const POLL = 2000;
 const HELD = 60;
+let views = 0;
 
 export class Store {
   readonly opened = signal<Opened | null>(null);
@@ -21,7 +22,8 @@ export class Store {
   readonly scorer = signal("");
   readonly by = signal("");
   readonly groups = signal<Groups | null>(null);
-  readonly said = signal("");
+  /** Of this view on the page: what its elements' ids begin with. */
+  readonly id = `llg-${++views}`;
   private pages = new Map<number, { lines: Line[]; stale: boolean }>();
   private asked = new Set<number>();
   private wanted: number[] = [];
@@ -30,6 +32,12 @@ export class Store {
   private generation = 0;
   private figured = "";
   private later: Partial<Query> | null = null;
+  /** What the held pages are the answer to. */
+  private answered = PLAIN;
+  private looking = false;
+  private kept: ReadonlySet<number> = new Set();
+  private chosen = 0;
+  private ended = false;
   private timer = 0;
   private stop = () => {};
 
@@ -39,11 +47,12 @@ export class Store {
     this.stop = this.host.listen((event) => this.stood(event as Standing));
     await this.tried(async () => {
       const answer = await this.host.call<Opened>("open", {});
+      if (this.ended) return;
       const opened = answer.data;
       this.opened.value = opened;
       this.standing.value = opened;
-      this.query.value = { ...PLAIN, layout: opened.layout };
-      this.selection.value = new Set(opened.selected);
+      this.query.value = this.answered = { ...PLAIN, layout: opened.layout };
+      this.selection.value = this.kept = new Set(opened.selected);
       this.scorer.value = opened.scorers[0]?.name ?? "";
       this.take({ data: opened.page, buffers: answer.buffers });
       this.figure();
@@ -52,13 +61,14 @@ export class Store {
   }
 
   end(): void {
+    this.ended = true;
     clearTimeout(this.timer);
     this.stop();
   }
 
   /** Hosts without live events are asked again and again while something may change. */
   private poll(): void {
-    if (this.host.kind !== "rest") return;
+    if (this.host.kind !== "rest" || this.ended) return;
     this.timer = window.setTimeout(async () => {
       const now = this.standing.value;
       if (now && (now.state === "running" || !now.ready)) await this.tried(async () => this.stood((await this.host.call<Standing>("standing")).data));
@@ -73,6 +83,7 @@ export class Store {
     for (const page of this.pages.values()) page.stale = true;
     this.want();
     this.figure();
+    if (this.detail.value) void this.open(this.detail.value.cell);
     if (standing.ready && this.later) void this.look(this.later);
   }
 
@@ -98,6 +109,7 @@ export class Store {
   }
 
   private ask(): void {
+    if (this.looking) return; // these pages are about to go
     for (const page of this.wanted) {
       if (this.asked.size >= AT_ONCE) return;
       const held = this.pages.get(page);
@@ -119,10 +131,11 @@ export class Store {
   }
 
   private take(answer: { data: PageTold; buffers: DataView[] }): void {
-    const { start, size, lines: count, cells } = answer.data;
+    const { start, size, lines: count, cells, version } = answer.data;
     batch(() => {
       this.size = size;
-      this.pages.set(start / size, { lines: lines(answer, this.names), stale: false });
+      // An answer may be older than the news that came before it.
+      this.pages.set(start / size, { lines: lines(answer, this.names), stale: version < (this.standing.value?.version ?? 0) });
       for (const far of this.pages.keys()) if (this.pages.size > HELD && Math.abs(far - start / size) > HELD / 2) this.pages.delete(far);
       this.count.value = { lines: count, cells };
       this.problem.value = "";
@@ -137,26 +150,30 @@ export class Store {
   // -- looking for something ---------------------------------------------------------------------------------------------
   /** Changes the query. What was shown stays until the first page of the new one is there. */
   async look(change: Partial<Query>): Promise<void> {
-    const before = this.query.value;
-    const query = { ...before, ...change };
+    const query = { ...this.query.value, ...change };
     const generation = ++this.generation;
     this.query.value = query;
     this.later = null;
     this.asked.clear();
     this.wanted = [];
-    await this.tried(async () => {
-      const answer = await this.host.call<PageTold>("page", { query, start: 0 });
-      if (generation !== this.generation) return;
+    this.looking = true;
+    let answer: Answer<PageTold> | null = null;
+    await this.tried(async () => void (answer = await this.host.call<PageTold>("page", { query, start: 0 })), generation);
+    if (generation !== this.generation) return;
+    this.looking = false;
+    if (answer) {
       batch(() => {
+        this.answered = query;
         this.pages.clear();
         this.active.value = { line: 0, column: this.active.value.column };
-        this.take(answer);
+        this.take(answer!);
       });
       this.figure();
-    }, generation);
-    if (generation !== this.generation || !this.problem.value) return;
-    this.query.value = before; // what is shown is still the answer to this
-    if (!this.standing.value?.ready) this.later = change;
+    } else {
+      this.query.value = this.answered; // of which the answer is still shown
+      if (!this.standing.value?.ready) this.later = change;
+    }
+    this.want(); // what is in sight may be on other pages than the first
   }
 
   /** Asks for the figures, and the groups where there are any, anew if something changed. */
@@ -167,11 +184,19 @@ export class Store {
     if (!ready || (mark === this.figured && !force)) return;
     this.figured = mark;
     const params = { query: this.query.value, scorer: this.scorer.value };
+    const by = this.by.value;
     void this.tried(async () => {
-      const summary = (await this.host.call<Summary>("summary", params)).data;
-      if (mark === this.figured) this.summary.value = summary;
-      const groups = this.by.value ? (await this.host.call<Groups>("groups", { ...params, by: this.by.value })).data : null;
-      if (mark === this.figured) this.groups.value = groups;
+      try {
+        const summary = (await this.host.call<Summary>("summary", params)).data;
+        if (mark === this.figured) this.summary.value = summary;
+        const groups = by ? (await this.host.call<Groups>("groups", { ...params, by })).data : null;
+        if (mark === this.figured) this.groups.value = groups;
+      } catch (error) {
+        if (mark !== this.figured) return;
+        this.figured = ""; // asked again with the next news
+        this.summary.value = this.groups.value = null; // what was there is of something else
+        throw error;
+      }
     });
   }
 
@@ -183,19 +208,30 @@ export class Store {
       const { data } = await this.host.call<Detail>("cell", { cell });
       if (this.detail.value?.cell === cell) this.detail.value = { cell, data, problem: "" };
     } catch (error) {
-      if (this.detail.value?.cell === cell) this.detail.value = { cell, data: null, problem: text(error) };
+      if (this.detail.value?.cell === cell) this.detail.value = { cell, data: null, problem: told(error) };
     }
   }
 
   async select(cells: Iterable<number>): Promise<void> {
     this.selection.value = new Set(cells);
-    await this.tried(async () => void (await this.host.call("select", { cells: [...this.selection.value] })));
+    await this.choose({ cells: [...this.selection.value] });
   }
 
   async selectAll(): Promise<void> {
+    await this.choose({ query: this.query.value });
+  }
+
+  /** What is marked is what g.selected() has; an answer that a later choice has overtaken says nothing of it. */
+  private async choose(params: object): Promise<void> {
+    const turn = ++this.chosen;
     await this.tried(async () => {
-      const { data } = await this.host.call<{ selected: number[] }>("select", { query: this.query.value });
-      this.selection.value = new Set(data.selected);
+      try {
+        const { data } = await this.host.call<{ selected: number[] }>("select", params);
+        if (turn === this.chosen) this.selection.value = this.kept = new Set(data.selected);
+      } catch (error) {
+        if (turn === this.chosen) this.selection.value = this.kept;
+        throw error;
+      }
     });
   }
 
@@ -211,12 +247,8 @@ export class Store {
     try {
       await work();
     } catch (error) {
-      if (generation === undefined || generation === this.generation) this.problem.value = text(error);
+      if (generation === undefined || generation === this.generation) this.problem.value = told(error);
     }
   }
 }
 
-export function text(error: unknown): string {
-  if (error instanceof Refused) return error.message;
-  return error instanceof Error ? `Not done: ${error.message}` : String(error);
-}

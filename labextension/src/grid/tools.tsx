@@ -30,7 +30,7 @@ export function Tools({ store, opened }: { store: Store; opened: Opened }) {
         options={[["", "–"], ...groups.map((name): [string, string] => [name, name])]}
         on={(by) => {
           store.by.value = by;
-          if (!by) store.groups.value = null;
+          store.groups.value = null; // they are groups of another column
           store.figure();
         }}
       />
@@ -68,6 +68,7 @@ function Search({ store }: { store: Store }) {
   useEffect(() => {
     if (!query.search) setTyped("");
   }, [query.search]);
+  useEffect(() => () => clearTimeout(timer.current), []);
   const look = (search: string, regex: boolean) => {
     clearTimeout(timer.current);
     void store.look({ search, regex });
@@ -98,19 +99,20 @@ function Search({ store }: { store: Store }) {
 
 function Range({ store }: { store: Store }) {
   const query = store.query.value;
+  const scorer = (query.low !== null || query.high !== null) && query.scorer ? query.scorer : store.scorer.value;
   const bound = (which: "low" | "high") => (
     <input
       type="number"
       step="any"
       value={query[which] ?? ""}
       placeholder={which === "low" ? "from" : "to"}
-      aria-label={`${store.scorer.value} ${which === "low" ? "from" : "to"}`}
-      onChange={(event) => void store.look({ [which]: event.currentTarget.value === "" ? null : event.currentTarget.valueAsNumber, scorer: store.scorer.value })}
+      aria-label={`${scorer} ${which === "low" ? "from" : "to"}`}
+      onChange={(event) => void store.look({ [which]: event.currentTarget.value === "" ? null : event.currentTarget.valueAsNumber, scorer })}
     />
   );
   return (
     <span class="llg-range">
-      {store.scorer.value} {bound("low")} – {bound("high")}
+      {scorer} {bound("low")} – {bound("high")}
     </span>
   );
 }

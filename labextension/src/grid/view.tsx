@@ -1,5 +1,6 @@
 // The view of a grid: how it stands, what it came to, its cells, and one of them whole.
 import { useEffect, useMemo, useRef } from "preact/hooks";
+import { useKeptFocus } from "../kit/focus";
 import type { Host } from "../kit/host";
 import { Deeds } from "./deeds";
 import { DetailPane } from "./detail";
@@ -18,6 +19,7 @@ export function GridView({ host }: { host: Host }) {
     void store.begin();
     return () => store.end();
   }, [store]);
+  const { onFocusIn, onFocusOut } = useKeptFocus(root, () => root.current?.querySelector<HTMLElement>("[role=grid]"));
   const opened = store.opened.value;
   const keyed = (event: KeyboardEvent) => {
     const typing = event.target instanceof HTMLInputElement || event.target instanceof HTMLSelectElement;
@@ -34,7 +36,7 @@ export function GridView({ host }: { host: Host }) {
   };
   const { problem } = store;
   return (
-    <div class="llg" ref={root} onKeyDown={keyed}>
+    <div class="llg" ref={root} onKeyDown={keyed} onFocusIn={onFocusIn} onFocusOut={onFocusOut}>
       {!opened && !problem.value && <p class="ll-muted">Reading the grid …</p>}
       {opened && <Head store={store} opened={opened} />}
       {opened && <Figures store={store} opened={opened} />}

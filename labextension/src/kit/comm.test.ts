@@ -143,3 +143,9 @@ test("events reach whoever listens, and nobody after the view has gone", () => {
   host.close();
   expect(kernel.listeners).toBe(0);
 });
+
+test("a view that has gone asks nothing more", async () => {
+  const host = commHost(kernel);
+  host.close();
+  await expect(host.call("submit")).rejects.toThrow("this view was closed.");
+});

@@ -30,6 +30,7 @@ interface Call {
 }
 
 export const ENDED = "the kernel of this view has ended. Run its cell again.";
+const CLOSED = "this view was closed.";
 const THREADED_TIMEOUT = 60_000;
 
 export interface CommHost extends Host {
@@ -50,6 +51,7 @@ export function commHost(model: Model): CommHost {
   let last = Math.floor(Math.random() * 2 ** 40) * 1024;
   let threaded: boolean | null = null;
   const ended = signal(false);
+  let closed = false;
 
   const received = (reply: Reply, buffers: DataView[] = []) => {
     if (reply.event !== undefined) for (const on of [...listeners]) on(reply.event);
@@ -73,6 +75,7 @@ export function commHost(model: Model): CommHost {
 
   function call<T>(method: string, params: object = {}, options: { timeout?: number } = {}): Promise<Answer<T>> {
     if (ended.value) return Promise.reject(new Unreachable(ENDED));
+    if (closed) return Promise.reject(new Unreachable(CLOSED));
     return new Promise((resolve, reject) => {
       const id = ++last;
       const done = waiting.begin();
@@ -115,11 +118,12 @@ export function commHost(model: Model): CommHost {
     threaded: () => threaded,
     ended,
     close() {
+      closed = true;
       kernel?.statusChanged?.disconnect(status);
       model.off("msg:custom", received);
       model.off("comm:close", end);
       model.off("comm_live_update", end);
-      for (const open of [...calls.values()]) open.fail(new Unreachable("this view was closed."));
+      for (const open of [...calls.values()]) open.fail(new Unreachable(CLOSED));
     },
   };
 }

@@ -32,6 +32,12 @@ export class Unreachable extends Error {
   override readonly name = "Unreachable";
 }
 
+/** What is said of a call that failed. Only of a refusal is it known that nothing was done. */
+export function told(error: unknown): string {
+  if (error instanceof Refused) return error.message;
+  return `Nothing came back: ${error instanceof Error ? error.message : String(error)}`;
+}
+
 const PATIENCE = 1000;
 
 /** Counts the calls that have been out for longer than a second. */

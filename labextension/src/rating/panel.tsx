@@ -2,6 +2,7 @@
 
 import type { RefObject } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useKeptFocus } from "../kit/focus";
 import type { Host } from "../kit/host";
 import { Choices, choices, Rank, rankingKey, rankingValue, startRanking } from "./answers";
 import { Drawer, Guide, Keys } from "./drawers";
@@ -188,27 +189,6 @@ function Panel({ session, opened }: { session: Session; opened: Opened }) {
       )}
     </div>
   );
-}
-
-/** Where a button that has the focus goes away or is switched off, the panel keeps it: else the next key would go to the notebook. */
-function useKeptFocus(root: RefObject<HTMLElement>) {
-  const inside = useRef(false);
-  const keep = () => {
-    const nowhere = document.activeElement === null || document.activeElement === document.body;
-    if (inside.current && nowhere) root.current?.focus({ preventScroll: true });
-  };
-  useEffect(keep);
-  return {
-    onFocusIn: () => {
-      inside.current = true;
-    },
-    onFocusOut: ({ target }: FocusEvent) =>
-      setTimeout(() => {
-        const stands = target instanceof HTMLElement && target.isConnected && !target.matches(":disabled");
-        if (stands) inside.current = root.current?.contains(document.activeElement) ?? false;
-        keep();
-      }),
-  };
 }
 
 const inField = (target: EventTarget | null): boolean =>

@@ -138,6 +138,46 @@ test("what another window saved is not overwritten without asking", async () => 
   expect([host.mine("x")?.value, session.status.value.kind, host.rows.length]).toEqual([3, "saved", 2]);
 });
 
+test("a question that was not answered before a reload is asked again", async () => {
+  const host = new Double(["x", "y"]);
+  const session = await begin(host);
+  host.on_submit({ id: "other-window", item: "x", expects: 0, value: 1 } as any);
+  await given(session, 3);
+  session.stop();
+  const again = await begin(host);
+  await soon();
+  expect(again.conflict.value).toMatchObject({ mine: { row: 1, value: 1 }, entries: [{ value: 3 }] });
+  again.keepMine();
+  await soon();
+  expect([host.mine("x")?.value, kept().length]).toEqual([3, 0]);
+});
+
+test("a question that was answered in another window is asked no more", async () => {
+  const host = new Double(["x", "y"]);
+  const session = await begin(host);
+  host.on_submit({ id: "other-window", item: "x", expects: 0, value: 1 } as any);
+  await given(session, 3);
+  const other = await begin(host);
+  await vi.waitFor(() => expect(other.conflict.value).not.toBeNull());
+  await session.keepTheirs();
+  await vi.waitFor(() => expect(other.conflict.value).toBeNull());
+});
+
+test("what is written while the answer is on its way is kept as a draft, and a closed queue takes nothing back", async () => {
+  const host = new Double(["x", "y"]);
+  const session = await begin(host);
+  session.answer(3);
+  session.setNotes({ comment: "one more word" });
+  await soon();
+  expect([session.task.value?.item, host.mine("x")?.comment]).toEqual(["y", null]);
+  await session.go("x");
+  expect(session.notes.value.comment).toBe("one more word");
+  session.progress.value = { ...session.progress.value, closed: true };
+  await session.undo();
+  expect(session.hint.value).toContain("closed");
+  expect(host.rows.length).toBe(1);
+});
+
 test("keeping what the other window saved gives one's own up", async () => {
   const host = new Double(["x", "y"]);
   const session = await begin(host);

@@ -88,6 +88,7 @@ export class Session {
   private more = false;
   private tries = 0;
   private retry: ReturnType<typeof setTimeout> | undefined;
+  private asking: ReturnType<typeof setTimeout> | undefined;
   private lateness: ReturnType<typeof setTimeout> | undefined;
   private turn = 0;
   private ended = false;
@@ -129,6 +130,7 @@ export class Session {
   stop(): void {
     this.ended = true;
     clearTimeout(this.retry);
+    clearTimeout(this.asking);
     clearTimeout(this.lateness);
     this.outbox?.close();
   }
@@ -221,6 +223,11 @@ export class Session {
     if (item === undefined) return;
     if (item !== this.task.value?.item) await this.go(item);
     if (this.task.value?.item !== item) return;
+    const refusal = this.refusal(false);
+    if (refusal !== null) {
+      this.hint.value = refusal;
+      return;
+    }
     if (this.past.at(-1) === item) this.past.pop();
     const held = this.held();
     if (!held || (held.value === null && held.skip === null)) {
@@ -304,6 +311,9 @@ export class Session {
       this.flushing = false;
       this.recount();
       if (this.entries.value.some((entry) => entry.trouble?.type !== "Conflict")) this.later();
+      // Also what an earlier page was asked, and nobody has answered.
+      const open = this.entries.value.find((entry) => entry.trouble?.type === "Conflict");
+      if (open && !this.conflict.value && !this.ended) void this.ask(open.item);
     }
   }
 
@@ -333,14 +343,16 @@ export class Session {
       this.lost.value = null;
       outbox.put({ ...entry, trouble: { type: error.type, message: error.message } });
       this.recount();
-      if (error.type === "Conflict") await this.ask(entry.item);
       return "refused";
     }
   }
 
   private keep(entry: Entry, saved: Saved): void {
     this.outbox?.saved(entry, saved.row, saved.saved_at);
-    this.drafts?.drop(entry.item);
+    const draft = this.drafts?.get(entry.item);
+    const written = { comment: entry.comment ?? "", correction: entry.correction ?? "", flag: entry.flag };
+    // What was written while the answer was on its way is not in it.
+    if (!draft || entry.method === "undo" || sameNotes(draft, written)) this.drafts?.drop(entry.item);
     this.mark(entry, saved.row, saved.saved_at);
     this.recount();
     const again = this.entries.value.some((other) => other.item === entry.item);
@@ -398,6 +410,8 @@ export class Session {
   private heard(news: News): void {
     const before = this.entries.value;
     this.recount();
+    const asked = this.conflict.value; // and answered there?
+    if (asked && !this.entries.value.some((entry) => entry.item === asked.task.item && entry.trouble?.type === "Conflict")) this.conflict.value = null;
     if (news.kind === "put") return this.later();
     if (news.kind !== "saved") return;
     const entry = before.find((each) => each.id === news.id);
@@ -412,13 +426,14 @@ export class Session {
 
   /** Another window saved something else for this item: find out what, and ask. */
   private async ask(item: string): Promise<void> {
+    clearTimeout(this.asking);
     try {
       const { data } = await this.host.call<Next>("task", { item }, { timeout: CALL_MS });
-      if (!data.task) return;
+      if (!data.task || this.ended) return;
       const entries = (this.outbox?.all() ?? []).filter((entry) => entry.item === item);
       this.conflict.value = { entries, mine: data.task.mine, task: data.task };
     } catch {
-      this.retry = setTimeout(() => void this.ask(item), RETRY_MS[1]);
+      if (!this.ended) this.asking = setTimeout(() => void this.ask(item), RETRY_MS[1]);
     }
   }
 
@@ -445,7 +460,7 @@ export class Session {
   private settled(): void {
     this.conflict.value = null;
     this.recount();
-    const other = this.entries.value.find((entry) => entry.trouble?.type === "Conflict" && entry.item !== this.task.value?.item);
+    const other = this.entries.value.find((entry) => entry.trouble?.type === "Conflict");
     if (other) void this.ask(other.item);
   }
 
