@@ -179,13 +179,13 @@ def test_what_a_browser_could_not_save_is_taken_in_from_its_file(tmp_path):
     }
     lines = [
         {**line, "id": arrived, "item": "r0", "value": "a", "expects": 0},
-        {**line, "id": uuid.uuid4().hex, "item": "r1", "value": "b", "expects": 0, "comment": "kept"},
+        {**line, "id": uuid.uuid4().hex, "item": "r1", "value": "b", "expects": 0, "comment": "kept\u2028and\x85all"},
         {**line, "id": uuid.uuid4().hex, "item": "r1", "value": "tie", "expects": None},
         {**line, "id": uuid.uuid4().hex, "item": "r2", "value": None, "skip": "broken", "expects": 0},
         {**line, "id": uuid.uuid4().hex, "item": "r1", "value": None, "undo": True, "expects": None},
     ]
     path = tmp_path / "not-saved.jsonl"
-    path.write_text("\n".join(map(json.dumps, lines)) + "\n")
+    path.write_text("".join(json.dumps(each, ensure_ascii=False) + "\n" for each in lines), "utf-8")  # as a browser writes it
     rows = queue.import_ratings(path)
     assert rows[0] == row and len(set(rows)) == 5 and queue.import_ratings(path) == rows, "taken in twice it is there once"
     assert [record["kind"] for record in queue.records()] == ["rating", "rating", "rating", "skip", "undo"]

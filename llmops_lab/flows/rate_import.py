@@ -32,7 +32,8 @@ def import_ratings(opened: OpenQueue, path: str | Path) -> list[int]:
 
 def _lines(opened: OpenQueue, path: Path) -> list[tuple[int, dict[str, Any]]]:
     try:
-        texts = [(number, text) for number, text in enumerate(path.read_text("utf-8").splitlines(), 1) if text.strip()]
+        # A line ends where the panel ended it: splitlines() would also cut at what JSON leaves in a comment as it is, such as U+2028.
+        texts = [(number, text) for number, text in enumerate(path.read_text("utf-8").split("\n"), 1) if text.strip()]
         lines = [(number, json.loads(text)) for number, text in texts]
     except (OSError, ValueError) as error:
         raise BadInput(f"{path} cannot be read as lines of JSON: {error}") from error

@@ -121,7 +121,7 @@ def item_names(ledger: Ledger, queue: str) -> list[str]:
 
 def items(ledger: Ledger, queue: str, only: str | None = None) -> list[dict[str, Any]]:
     """The bodies of the items, or of one; nothing for an item that is not there."""
-    wanted, values = (" AND item = ?", (queue, only)) if only is not None else ("", (queue,))
+    wanted, values = (" AND item = ?", (queue, storable(only))) if only is not None else ("", (queue,))
     return [json.loads(body) for (body,) in ledger.select(f"SELECT body FROM items WHERE queue = ?{wanted} ORDER BY position", values)]  # noqa: S608
 
 
@@ -161,17 +161,21 @@ def add(
     """Store a rating, skip or undo, and return it once it is committed; the same ``ident`` again is the row that is there.
 
     ``expects``: the number of the row that the writer believes to hold, 0 for none; None replaces whatever holds. Raises Conflict when
-    another one holds, BadInput for a closed queue, for an ident of another rating, and for an undo of nothing.
+    another one holds, BadInput for a closed queue, for an ident of another rating, for an item that was forgotten meanwhile, and for an
+    undo of nothing.
     """
+    ident = storable(ident)
     with _held(ledger, queue) as (execute, closed):
         known = execute(f"SELECT {_RATING}, NULL, r.queue FROM ratings r WHERE r.id = ?", (ident,))  # noqa: S608
         if known:
-            return _same(known[0], (queue, item, rater))
+            return _same(known[0], (queue, item, rater, kind, body.get("value")))
         if closed is not None:
             raise BadInput(_CLOSED)
+        if not execute("SELECT 1 FROM items WHERE queue = ? AND item = ?", (queue, item)):
+            raise BadInput(f"item {item} is no longer in this queue: its row was forgotten. Go on with the next one.")
         head = _head(execute, queue, item, rater)
         _check(head, kind, expects, item)
-        row = (storable(ident), queue, item, rater, head.seq if head else 0, kind, canonical(body), time.time())
+        row = (ident, queue, item, rater, head.seq if head else 0, kind, canonical(body), time.time())
         ((seq,),) = execute(
             "INSERT INTO ratings (id, queue, item, rater, supersedes, kind, body, created) VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING seq",
             row,
@@ -242,8 +246,9 @@ def forgetting(ledger: Ledger, rows: Collection[str]) -> Forgetting:
         hidden = {name: {key: value for key, value in spec[name].items() if key not in gone} for name in ("gold", "repeats")}
         specs.append((canonical({**spec, **hidden}), queue))
     tables = ("items", "ratings", "leases", "adjudications")
-    writes: list[Write] = [(f"DELETE FROM {table} WHERE queue = ? AND item = ?", places) for table in tables]  # noqa: S608
-    writes += [("UPDATE queues SET spec = ? WHERE queue = ?", specs), ("DELETE FROM outbox WHERE id = ?", entries)]
+    # The queue's line first: whoever saves a rating holds it, so no rating comes in after its item has gone.
+    writes: list[Write] = [("UPDATE queues SET spec = ? WHERE queue = ?", specs), ("DELETE FROM outbox WHERE id = ?", entries)]
+    writes += [(f"DELETE FROM {table} WHERE queue = ? AND item = ?", places) for table in tables]  # noqa: S608
     return Forgetting(tuple(writes), count, frozenset(traces))
 
 
@@ -274,9 +279,9 @@ def _row(found: Sequence[Any]) -> RatingRow:
     return RatingRow(seq, ident, item, rater, supersedes, kind, json.loads(body), created, by)
 
 
-def _same(found: Sequence[Any], wanted: tuple[str, str, str]) -> RatingRow:
+def _same(found: Sequence[Any], wanted: tuple[str, str, str, str, Any]) -> RatingRow:
     row = _row(found[:9])
-    if (found[9], row.item, row.rater) != wanted:
+    if (found[9], row.item, row.rater, row.kind, row.body.get("value")) != wanted:
         raise BadInput(f"the id {row.id!r:.60} belongs to another rating. Give each rating an id of its own; a uuid does it.")
     return row
 

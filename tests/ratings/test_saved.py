@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from llmops_lab.api.queue import Queue
-from llmops_lab.errors import BadInput, Conflict
+from llmops_lab.errors import BadInput, Conflict, UnknownName
 from llmops_lab.store import reviews
 from llmops_lab.store._dialect import dialect_for
 from llmops_lab.store.ledger import Ledger
@@ -110,7 +110,7 @@ class Story(RuleBasedStateMachine):
 
     @invariant()
     def all_that_was_said_is_there_once_and_in_order(self):
-        rows = reviews.history(self.queue._opened.ledger, self.queue._opened.queue)
+        rows = reviews.history(self.queue.opened.ledger, self.queue.opened.queue)
         assert len(rows) == sum(map(len, self.said.values()))
         for (rater, item), held in self.said.items():
             there = chain([row for row in rows if (row.rater, row.item) == (rater, item)])
@@ -176,7 +176,7 @@ def test_many_processes_on_one_queue_lose_and_double_nothing(make, place):
         out, err = worker.communicate(timeout=120)
         assert worker is killed or (worker.returncode, err) == (0, "")
         told += [json.loads(line) for line in out.splitlines() if line.endswith("]")]
-    rows = reviews.history(queue._opened.ledger, queue._opened.queue)
+    rows = reviews.history(queue.opened.ledger, queue.opened.queue)
     stored = {row.id: (row.rater, row.item, row.body["value"], row.seq) for row in rows}
     assert len(stored) == len(rows)
     assert {ident: (rater, item, value, row) for rater, item, value, ident, row in told}.items() <= stored.items()
@@ -186,7 +186,7 @@ def test_many_processes_on_one_queue_lose_and_double_nothing(make, place):
     assert all(len(names) == len(set(names)) <= 2 for names in raters.values())  # nobody twice, and never more than were wanted
     left = {item for item, state in queue.items("ann") if state == "open"}
     assert left == set()
-    held = {item for item, rater, _ in reviews.leases(queue._opened.ledger, queue._opened.queue) if rater == "cy"}
+    held = {item for item, rater, _ in reviews.leases(queue.opened.ledger, queue.opened.queue) if rater == "cy"}
     assert {item for item, names in raters.items() if len(names) < 2} <= held  # only what Cy still had in hand waits for its lease to end
 
 
@@ -215,7 +215,7 @@ def test_an_item_in_hand_is_free_again_when_its_lease_has_run_out_and_a_late_rat
     queue = make(1)
     assert queue.next("ann")["item"] == "row-0"
     assert queue.next("bob") is None and queue.items("bob") == [("row-0", "taken")]
-    queue._opened.ledger.write(("UPDATE leases SET until = ? WHERE rater = ?", [(1.0, "ann")]))
+    queue.opened.ledger.write(("UPDATE leases SET until = ? WHERE rater = ?", [(1.0, "ann")]))
     assert queue.next("bob")["item"] == "row-0"
     queue.submit(item="row-0", rater="bob", value=1)
     queue.submit(item="row-0", rater="ann", value=3)  # she had it open over lunch
@@ -234,7 +234,7 @@ def test_looking_again_keeps_the_same_item_for_the_same_rater(make):
     queue = make(4, overlap=2)
     first = [queue.next("ann")["item"] for _ in range(3)]
     assert len(set(first)) == 1
-    assert [slot for item, rater, slot in reviews.leases(queue._opened.ledger, queue._opened.queue)] == [0]
+    assert [slot for item, rater, slot in reviews.leases(queue.opened.ledger, queue.opened.queue)] == [0]
 
 
 def test_ratings_of_two_processes_with_the_same_words_are_the_same_rows(make, place):
@@ -249,3 +249,40 @@ def test_ratings_of_two_processes_with_the_same_words_are_the_same_rows(make, pl
     finally:
         other.close()
     assert queue.ratings().value.tolist() == [value for _, value, _ in told]
+
+
+def test_an_id_that_says_something_else_is_refused_and_not_called_saved(make):
+    queue, other = make(), make(name="other")
+    row = queue.submit(item="row-0", rater="ann", value=1, id="one-and-the-same")
+    assert queue.submit(item="row-0", rater="ann", value=1, id="one-and-the-same") == row
+    for save in (
+        lambda: queue.submit(item="row-0", rater="ann", value=3, id="one-and-the-same"),
+        lambda: queue.submit(item="row-0", rater="ann", skip="later", id="one-and-the-same"),
+        lambda: queue.undo(item="row-0", rater="ann", id="one-and-the-same"),
+        lambda: other.submit(item="row-0", rater="ann", value=1, id="one-and-the-same"),
+    ):
+        with pytest.raises(BadInput, match="belongs to another rating"):
+            save()
+    assert [record["value"] for record in queue.records()] == [1]
+
+
+def test_names_that_no_database_can_hold_are_not_there_and_an_id_like_that_is_one_rating(make):
+    queue = make()
+    with pytest.raises(UnknownName):
+        queue.task("ann", "\ud800")
+    rows = {queue.submit(item="row-0", rater="ann", value=1, id="half of a pair \ud800\x00") for _ in range(2)}
+    assert len(rows) == len(queue.records()) == 1
+
+
+def test_a_rating_of_an_item_that_was_forgotten_meanwhile_is_not_kept(make, ledger):
+    queue = make()
+    body = {"value": 1, "comment": "about a person"}
+
+    def save(ident):
+        reviews.add(ledger, queue.opened.queue, "row-0", "ann", ident=ident, kind="rating", body=body, expects=None)
+
+    save("before it went")
+    ledger.write(*reviews.forgetting(ledger, {"row-0"}).writes)
+    with pytest.raises(BadInput, match="no longer in this queue"):
+        save("after it went")
+    assert queue.records() == []
