@@ -45,7 +45,7 @@ def calibrate(
     if labels is None:
         return opened(ledger, bound)
     if isinstance(labels, Queue):
-        queue = labels._opened
+        queue = labels.opened
         order = list(queue.spec.rubric.levels) if order is None and queue.spec.mode == "single" else order
         cases, people = calibrate_queue.cases(queue, bound), calibrate_queue.people(queue, alpha)
         source = f"queue {labels.name}"

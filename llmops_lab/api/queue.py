@@ -63,32 +63,33 @@ class Queue:
     """A rating queue. All of it lies in the ledger, so any number of kernels, servers and people may hold the same one at once."""
 
     def __init__(self, ledger: Ledger, name: str) -> None:
-        self._opened: OpenQueue = open_queue(ledger, name)
+        self.opened: OpenQueue = open_queue(ledger, name)
+        """The same as the flows take it."""
 
     @property
     def name(self) -> str:
         """What it is called."""
-        return self._opened.name
+        return self.opened.name
 
     @property
     def mode(self) -> str:
         """``single``, ``pairwise`` or ``ranking``."""
-        return self._opened.spec.mode
+        return self.opened.spec.mode
 
     @property
     def rubric(self) -> Rubric:
         """What raters are asked."""
-        return self._opened.spec.rubric
+        return self.opened.spec.rubric
 
     @property
     def assigned(self) -> tuple[str, ...] | None:
         """The names of those who each rate all; None where whoever comes may rate."""
-        return self._opened.spec.raters
+        return self.opened.spec.raters
 
     @property
     def closed(self) -> bool:
         """Whether it takes no more ratings; only then it says who made what."""
-        return self._opened.closed is not None
+        return self.opened.closed is not None
 
     @property
     def rater(self) -> str:
@@ -98,21 +99,21 @@ class Queue:
     # -- a rater's way -----------------------------------------------------------------------------------------------------
     def progress(self, rater: str | None = None) -> dict[str, Any]:
         """How far a rater is: total, done, skipped, left, flagged, median seconds, and whether the queue is closed."""
-        return rate_item.progress(self._opened, self._who(rater))
+        return rate_item.progress(self.opened, self._who(rater))
 
     def next(self, rater: str | None = None, after: str | None = None) -> dict[str, Any] | None:
         """The rater's next open item as a task (the one behind ``after``), kept for them for half an hour; None when nothing is left."""
         who = self._who(rater)
-        item = rate_item.next_item(self._opened, who, after)
-        return None if item is None else rate_item.task(self._opened, who, item)
+        item = rate_item.next_item(self.opened, who, after)
+        return None if item is None else rate_item.task(self.opened, who, item)
 
     def task(self, rater: str | None = None, item: str = "") -> dict[str, Any]:
         """What the rater sees of one item, with their own rating of it. Raises UnknownName."""
-        return rate_item.task(self._opened, self._who(rater), item)
+        return rate_item.task(self.opened, self._who(rater), item)
 
     def items(self, rater: str | None = None) -> list[tuple[str, str]]:
         """``(item, state)`` in the rater's order; a state is open, rated, skipped or taken (others rate it)."""
-        return list(rate_item.states(self._opened, self._who(rater)))
+        return list(rate_item.states(self.opened, self._who(rater)))
 
     def submit(
         self,
@@ -135,18 +136,18 @@ class Queue:
         Conflict is raised and nothing is overwritten. Raises BadInput or UnknownName for what the queue does not take.
         """
         given = {"comment": comment, "id": id, "seconds": seconds, "flag": flag, "skip": skip, "correction": correction, "expects": expects}
-        return rate_item.submit(self._opened, item, self._who(rater), value, given)
+        return rate_item.submit(self.opened, item, self._who(rater), value, given)
 
     def undo(self, *, item: str, rater: str | None = None, id: str | None = None, expects: int | None = None) -> int:
         """Take a rating or skip back. Nothing is deleted: a row that says so is added, and its number returned."""
-        return rate_item.undo(self._opened, item, self._who(rater), {"id": id, "expects": expects})
+        return rate_item.undo(self.opened, item, self._who(rater), {"id": id, "expects": expects})
 
     def import_ratings(self, path: str | Path) -> list[int]:
         """Take in the file that a panel offers for what it could not save (a line each); their rows' numbers. Nothing is doubled.
 
         Raises BadInput that names the refused lines; all others are saved.
         """
-        return rate_import.import_ratings(self._opened, path)
+        return rate_import.import_ratings(self.opened, path)
 
     # -- the owner's side --------------------------------------------------------------------------------------------------
     def ratings(self) -> Any:
@@ -154,11 +155,11 @@ class Queue:
 
         What holds has no ``superseded_by``; a skip or an undo has no ``value``.
         """
-        return rate_results.ratings(self._opened)
+        return rate_results.ratings(self.opened)
 
     def records(self) -> list[dict[str, Any]]:
         """One dict a saved rating with all its fields; once the queue is closed also who made the sides."""
-        return rate_results.records(self._opened)
+        return rate_results.records(self.opened)
 
     def agreement(self, metric: str | None = None, level: str | None = None, *, alpha: float = 0.05) -> Any:
         """How far the raters agree, with an interval: as ``lab.agreement``, whose metrics and levels it takes.
@@ -166,7 +167,7 @@ class Queue:
         By itself Krippendorff's alpha, ordinal where the rubric has three levels or more (and for rankings), else nominal. Skips, what was
         taken back and what was shown a second time do not count.
         """
-        return rate_settle.agree(self._opened, metric, level, alpha)
+        return rate_settle.agree(self.opened, metric, level, alpha)
 
     def consistency(self) -> Any:
         """A DataFrame, one line a rater: counts, how often they said the same again (``same``) and gave a known answer (``gold``).
@@ -175,7 +176,7 @@ class Queue:
         """
         import pandas
 
-        return pandas.DataFrame(rate_settle.raters(self._opened, rate_results.counts(self._opened)))
+        return pandas.DataFrame(rate_settle.raters(self.opened, rate_results.counts(self.opened)))
 
     def adjudicate(self, *, item: str | None = None, value: Any = None, reason: str | None = None) -> Any:
         """Without an item: a DataFrame of the disagreements that nobody has settled. With one: settle it, and return the row's number.
@@ -186,12 +187,12 @@ class Queue:
 
         if item is None:
             columns = ["item", "row_id", "prompt", "sides", "values", "comments"]
-            return pandas.DataFrame(rate_settle.open_disagreements(self._opened), columns=columns)
-        return settle(self._opened, _settings.load(), item, value, reason, self.rater)
+            return pandas.DataFrame(rate_settle.open_disagreements(self.opened), columns=columns)
+        return settle(self.opened, _settings.load(), item, value, reason, self.rater)
 
     def settled(self) -> Any:
         """A DataFrame of what was settled: item, value, reason, who settled it, when, and the row's number."""
-        return rate_results.settled(self._opened)
+        return rate_results.settled(self.opened)
 
     def preferences(self, *, min_agreement: float = 0.5, conversational: bool = False) -> Preferences:
         """Preference pairs in the form that TRL's DPOTrainer reads: prompt, chosen, rejected; as texts, or as messages.
@@ -199,11 +200,11 @@ class Queue:
         Of each pair of replies the one that most raters prefer is chosen, where they are at least ``min_agreement`` of the item's raters;
         what was settled counts as all of them. Ties and equal replies are left out, and ``left_out`` says how many.
         """
-        return Preferences(*rate_settle.preferences(self._opened, min_agreement, conversational))
+        return Preferences(*rate_settle.preferences(self.opened, min_agreement, conversational))
 
     def strengths(self, *, alpha: float = 0.05) -> Any:
         """How strong each variant is (Bradley-Terry with ties), with intervals, from a closed queue of pairs or rankings."""
-        return rate_settle.strengths(self._opened, alpha)
+        return rate_settle.strengths(self.opened, alpha)
 
     def export(self, path: str | Path) -> Path:
         """Write ``records`` to a .csv, .tsv, .json, .jsonl or .parquet file; in the first two no text is run as a formula.
@@ -211,23 +212,23 @@ class Queue:
         To a .html file goes a page to be read, which opens from disk; of an open queue without names and without what was said.
         """
         if is_page(path):
-            return export_queue(self._opened, path, self.page)
-        return rate_results.export_records(self._opened, path)
+            return export_queue(self.opened, path, self.page)
+        return rate_results.export_records(self.opened, path)
 
     def to_mlflow(self) -> Sent:
         """Tell MLflow what holds: assessments (source HUMAN) on the replies' traces, label schema, review queue, corrections as a dataset.
 
         Told again, a rating takes the place of its older one and nothing is doubled. What cannot be sent waits in the outbox.
         """
-        return to_mlflow(self._opened, _settings.load())
+        return to_mlflow(self.opened, _settings.load())
 
     def add(self, grid: Any, cells: Sequence[int]) -> int:
         """Add these cells of a grid, by their numbers, to the queue (in a queue that compares: their rows); returns how many were new."""
-        return add_items(self._opened, *picked(grid, self._opened.spec, cells))
+        return add_items(self.opened, *picked(grid, self.opened.spec, cells))
 
     def close(self) -> Queue:
         """Take no more ratings. From now on records say which prompt and model made which side."""
-        reviews.close(self._opened.ledger, self._opened.queue)
+        reviews.close(self.opened.ledger, self.opened.queue)
         return self
 
     # -- showing -----------------------------------------------------------------------------------------------------------
@@ -237,9 +238,9 @@ class Queue:
 
     def page(self) -> tuple[str, str]:
         """The queue as plain text and as HTML: what is asked, and how far its raters are."""
-        counts = rate_results.counts(self._opened)
+        counts = rate_results.counts(self.opened)
         plain, page = table(("rater", "rated", "skipped", "flagged"), [list(line.values()) for line in counts])
-        story = rate_results.story(self._opened)
+        story = rate_results.story(self.opened)
         title = inert(f"{self.name}: {self.rubric.question}")
         return f"{title}\n{plain}\n{story}", f"<p><b>{html.escape(title)}</b></p>{page}<p>{html.escape(inert(story))}</p>"
 
@@ -257,4 +258,4 @@ class Queue:
         return importlib.import_module(_PANEL).Rating(self, rater=self.rater)
 
     def _who(self, rater: str | None) -> str:
-        return rater_of(self._opened, self.rater if rater is None else rater)
+        return rater_of(self.opened, self.rater if rater is None else rater)

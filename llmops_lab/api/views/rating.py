@@ -44,7 +44,7 @@ class Rating:
         """Answer one call. Raises BadInput, UnknownName, Conflict or StoreError; a rating that was answered with a row is on disk."""
         if method not in self._methods:
             raise UnknownName("method of the rating view", method, self._methods)
-        return Answer(self._methods[method](rater_of(self._queue._opened, self._rater or user), params))
+        return Answer(self._methods[method](rater_of(self._queue.opened, self._rater or user), params))
 
     def listen(self, push: Callable[[dict[str, Any]], None]) -> Callable[[], None]:
         """There are no live events: what others rate is none of a rater's business."""
@@ -62,7 +62,7 @@ class Rating:
 
     def _open(self, rater: str, params: Mapping[str, Any]) -> dict[str, Any]:
         queue, rubric = self._queue, self._queue.rubric
-        opened = queue._opened
+        opened = queue.opened
         return {
             **self._next(rater, params),
             "queue": opened.queue,
@@ -102,7 +102,7 @@ class Rating:
 
     def _saved(self, rater: str, params: Mapping[str, Any], row: int) -> dict[str, Any]:
         """After the commit: the row, and when it was stored, which for a rating sent twice is the first time."""
-        opened = self._queue._opened
+        opened = self._queue.opened
         rows = reviews.history(opened.ledger, opened.queue, item=params["item"], rater=rater)
         return {"row": row, "saved_at": next(found.saved_at for found in rows if found.seq == row)}
 
