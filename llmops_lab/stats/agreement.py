@@ -245,6 +245,8 @@ def _interval(statistic: Of, value: float, times: Floats, alpha: float, seed: in
     reason = f"in {share:.0%} of the resamples all ratings were the same; the interval is of the rest" if share >= 0.01 else ""
     if len(kept) < resamples / 10:
         return math.nan, math.nan, "too few ratings differ for an interval"
+    if np.ptp(kept) <= 1e-12:
+        return math.nan, math.nan, "whatever items are drawn it is the same, as where a rater gives one value only: no interval"
     starts = range(0, len(times), chunk)
     left_out = np.concatenate([statistic(_without_one(times, start, chunk)) for start in starts])
     low, high = np.quantile(kept, _bca(kept, value, np.repeat(left_out, times.astype(np.intp)), alpha))

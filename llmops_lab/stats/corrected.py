@@ -20,11 +20,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from llmops_lab.errors import BadInput
+from llmops_lab.stats import discordant
 from llmops_lab.stats._check import check_alpha
 from llmops_lab.stats.intervals import is_binary, wilson
 
 Floats = NDArray[np.float64]
 POWERED, ROGAN_GLADEN, MOVED = "prediction-powered", "Rogan-Gladen", "mean error"
+_FLAT = 1e-6
+"""In place of a slope of 0: so few labels that the bounds are the widest anyway."""
+_SAME = "all labels of a side are the same, so the interval knows nothing of their scatter"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -100,7 +104,8 @@ def powered_mean(labels: ArrayLike, scores: ArrayLike, *, clusters: Sequence[Has
     """Estimate the mean label of all items. ``labels``: shape (items,), NaN = not labelled; ``scores``: the judge's, none missing.
 
     ``clusters``: one a item; items that share one are not independent. True/false labels and scores count one disagreement more
-    than was seen, so that perfect agreement on few items is not taken for certainty. Raises BadInput.
+    than was seen, so that perfect agreement on few items is not taken for certainty; of labels that are all the same the bounds are
+    Wilson's. Raises BadInput.
     """
     check_alpha(alpha)
     y, f = _given(labels, scores)
@@ -119,12 +124,16 @@ def powered_mean(labels: ArrayLike, scores: ArrayLike, *, clusters: Sequence[Has
     elif n < len(f):
         reason = _steady(f[told] - y[told])
     low, high = _around(value, variance, n - 1, alpha)
-    if binary and n == len(f) and clusters is None:
-        share = wilson(float(y.sum()), n, alpha)
+    per_label, plain = max(0.0, variance - rest) * n, _variance(flat, clusters, n) * n
+    if binary and (_alike(y) or (n == len(f) and clusters is None)):
+        count = int(_worth(y[told], None if clusters is None else [each for each, there in zip(clusters, told, strict=True) if there]))
+        share = wilson(float(y[told].mean()) * count, count, alpha)  # labels that are all the same show no scatter
         low, high = share.low, share.high
+        per_label = plain = _as_variance(low, high, alpha) * n
     elif binary:
         low, high = max(low, 0.0), min(high, 1.0)
-    per_label, plain = max(0.0, variance - rest) * n, _variance(flat, clusters, n) * n
+    elif _alike(y):
+        reason = _SAME
     return Corrected(value, low, high, raw, n, len(f), POWERED, alpha, per_label, rest, plain, reason)
 
 
@@ -157,7 +166,15 @@ def powered_difference(
     variance, rest = (_variance(parts, clusters, least) for parts in (flat + weight * moves, weight * (fb - fa - raw) / len(fa)))
     low, high = _around(value, variance, least - 1, alpha)
     plain, per_label = _variance(flat, clusters, least) * least, max(0.0, variance - rest) * least
-    return Corrected(value, low, high, raw, least, len(fa), POWERED, alpha, per_label, rest, plain)
+    reason = ""
+    if _alike(ya) or _alike(yb):
+        if all(map(is_binary, (ya[in_a], yb[in_b]))):
+            below, above = _of_two(ya[in_a], yb[in_b], alpha)
+            low, high = max(-1.0, min(low, value - below)), min(1.0, max(high, value + above))
+            plain = per_label = _as_variance(low, high, alpha) * least
+        else:
+            reason = _SAME
+    return Corrected(value, low, high, raw, least, len(fa), POWERED, alpha, per_label, rest, plain, reason)
 
 
 def _given(labels: ArrayLike, scores: ArrayLike) -> tuple[Floats, Floats]:
@@ -192,6 +209,22 @@ def _variance(parts: Floats, clusters: Sequence[Hashable] | None, n: int) -> flo
     return float(sums @ sums) * n / (n - 1)
 
 
+def _alike(labels: Floats) -> bool:
+    told = labels[~np.isnan(labels)]
+    return bool(np.ptp(told) == 0)
+
+
+def _of_two(a: Floats, b: Floats, alpha: float) -> tuple[float, float]:
+    # How far the bounds of b's share minus a's lie below and above it, from Wilson's of each (Newcombe, Stat. Med. 17 (1998) 873).
+    one, other = wilson(float(a.sum()), len(a), alpha), wilson(float(b.sum()), len(b), alpha)
+    below = math.hypot(other.value - other.low, one.high - one.value)
+    return below, math.hypot(other.high - other.value, one.value - one.low)
+
+
+def _as_variance(low: float, high: float, alpha: float) -> float:
+    return ((high - low) / 2 / _z(alpha)) ** 2
+
+
 def _spread(values: Floats) -> float:
     return float(values.var(ddof=1)) if len(values) > 1 else 0.0
 
@@ -214,7 +247,7 @@ def rogan_gladen(rates: Rates, scores: ArrayLike, *, clusters: Sequence[Hashable
     value = min(1.0, max(0.0, (raw + rates.passes / rates.negatives - 1) / rates.youden))
     z2, count = _z(alpha) ** 2, _worth(f, clusters)
     sensitivity, specificity, positives, negatives = rates.smoothed()
-    share, slope = (raw * count + z2 / 2) / (count + z2), sensitivity + specificity - 1
+    share, slope = (raw * count + z2 / 2) / (count + z2), max(sensitivity + specificity - 1, _FLAT)
     centre = (share + specificity - 1) / slope
     of_true, of_false = sensitivity * (1 - sensitivity) / positives, specificity * (1 - specificity) / negatives
     labelled = (centre**2 * of_true + (1 - centre) ** 2 * of_false) / slope**2
@@ -264,10 +297,14 @@ def rogan_gladen_difference(
         return _without(raw, rates.n, len(f), ROGAN_GLADEN, alpha, doubt or "an interval needs two rows or more")
     value = min(1.0, max(-1.0, raw / rates.youden))
     sensitivity, specificity, positives, negatives = rates.smoothed()
-    slope = sensitivity + specificity - 1
+    slope = max(sensitivity + specificity - 1, _FLAT)
     labelled = value**2 * (sensitivity * (1 - sensitivity) / positives + specificity * (1 - specificity) / negatives) / slope**2
     rest = _variance((g - f - raw) / len(f), clusters, len(f)) / slope**2
     low, high = (-1.0, 1.0) if doubt else _around(value, labelled + rest, len(f) - 1, alpha)
+    if not rest:  # all rows differ alike, which shows no scatter
+        count = len(f) if clusters is None else len(set(clusters))
+        bounds = discordant.interval(count if raw > 0 else 0, count if raw < 0 else 0, count, alpha)
+        low, high = min(low, bounds[0] / slope), max(high, bounds[1] / slope)
     return Corrected(
         value, max(-1.0, low), min(1.0, high), raw, rates.n, len(f), ROGAN_GLADEN, alpha, labelled * rates.n, rest, reason=doubt
     )

@@ -213,6 +213,12 @@ def test_one_item_has_no_interval_and_rare_values_are_named():
     assert "resamples" in rare.reason
 
 
+def test_a_rater_who_gives_one_value_only_leaves_no_interval():
+    for other in ([0] * 10, [1, 0] * 5):
+        found = agreement(pd.DataFrame({"always": [1] * 10, "other": other}), "cohen")
+        assert found.value == pytest.approx(0) and math.isnan(found.low) and "one value only" in found.reason
+
+
 def test_items_that_one_rater_left_out_do_not_count_for_two():
     table = pd.DataFrame({"ann": [1, 2, 1, 2, None], "bob": [1, 2, 2, 2, 1]}, dtype=object)
     found = quick(table, "cohen")

@@ -105,6 +105,33 @@ def test_few_labels_that_all_agree_are_no_certainty():
     assert elsewhere.value == 0.5 and elsewhere.high - elsewhere.low > 0.2
 
 
+def test_labels_that_are_all_the_same_are_no_certainty():
+    scores = np.random.default_rng(4).permutation(np.r_[np.ones(60), np.zeros(40)])
+    ones, zeros = some_told(np.ones(100), 10), some_told(np.zeros(100), 10)
+    for found in (powered_mean(ones, scores), powered_mean(ones, np.ones(100))):
+        assert (found.value, found.low, found.high) == (1, pytest.approx(wilson(10, 10).low), 1)
+        assert found.needed(0.05) > 10 and found.needed(0.5) == 0
+    repeated = powered_mean(np.ones(20), np.ones(20), clusters=np.repeat(range(5), 4).tolist())
+    assert repeated.low == pytest.approx(wilson(5, 5).low)
+    apart = wilson(10, 10).low
+    same, turned = powered_difference(ones, ones, scores, scores), powered_difference(zeros, ones, scores, scores)
+    assert (same.low, same.high) == pytest.approx((apart - 1, 1 - apart))
+    assert turned.value == turned.high == 1 and turned.low == pytest.approx(1 - math.sqrt(2) * (1 - apart))
+    mixed = some_told(np.r_[np.zeros(5), np.ones(95)], 10)
+    assert powered_difference(mixed, ones, scores, scores).high - powered_difference(mixed, ones, scores, scores).low > 0.6
+    for found in (powered_mean(3 * ones, scores), powered_difference(3 * ones, 4 * ones, scores, scores)):
+        assert "all labels of a side are the same" in found.reason
+
+
+def test_scores_that_differ_alike_in_all_rows_are_no_certainty():
+    rates, scores = Rates(40, 50, 45, 50), np.r_[np.ones(10), np.zeros(10)]
+    same, turned = rogan_gladen_difference(rates, scores, scores), rogan_gladen_difference(rates, np.zeros(20), np.ones(20))
+    assert same.value == 0 and same.low < -0.1 and same.high > 0.1
+    assert turned.value == turned.high == 1 and turned.low < 0.95
+    few = rogan_gladen_difference(rates, scores, scores, clusters=[0, 1] * 10)
+    assert few.high > same.high
+
+
 @pytest.mark.parametrize(
     ("rates", "said"),
     [
@@ -120,10 +147,10 @@ def test_a_judge_whose_errors_cannot_be_taken_out_gives_no_mean_and_says_why(rat
 
 
 def test_a_judge_not_shown_to_be_better_than_a_guess_gets_the_widest_bounds():
-    rates = Rates(3, 5, 3, 5)
-    mean, difference = rogan_gladen(rates, [0, 1, 1, 0]), rogan_gladen_difference(rates, [0, 1, 1, 0], [1, 1, 1, 0])
-    assert (mean.low, mean.high) == (0, 1) and (difference.low, difference.high) == (-1, 1)
-    assert "so few labels" in mean.reason and "so few labels" in difference.reason
+    for rates in (Rates(3, 5, 3, 5), Rates(1, 1, 1, 4)):  # of the second the smoothed rates are those of a guess
+        mean, difference = rogan_gladen(rates, [0, 1, 1, 0]), rogan_gladen_difference(rates, [0, 1, 1, 0], [1, 1, 1, 0])
+        assert (mean.low, mean.high) == (0, 1) and (difference.low, difference.high) == (-1, 1)
+        assert "so few labels" in mean.reason and "so few labels" in difference.reason
 
 
 def test_scores_that_are_missing_are_counted_and_left_out():
