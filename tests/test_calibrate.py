@@ -2,7 +2,12 @@
 
 import json
 import math
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pandas as pd
@@ -91,6 +96,31 @@ class TestTables:
         path.write_text(f'text,label\n"{NO}",yes\n"{YES}",no\n{HIDDEN},yes\n"{YES}",\n', "utf-8")
         card = lab.calibrate("refusal", path)
         assert card.n == 3 and card.corrected.scored == 4 and str(path) in repr(card)
+
+    def test_scores_in_a_file_are_words_or_numbers_and_another_word_is_named(self, tmp_path):
+        path = tmp_path / "scored.csv"
+        path.write_text("id,label,score\n1,yes,true\n2,no,False\n3,no,1\n4,yes,\n", "utf-8")
+        card = lab.calibrate("refusal", path, score="score")
+        assert card.n == 3 and card.raw_mean == pytest.approx(2 / 3)
+        with pytest.raises(BadInput, match="the score 'perhaps' is no number"):
+            lab.calibrate("refusal", [{"label": 1, "score": "perhaps"}], score="score")
+
+    def test_an_interrupt_sends_nothing_more(self):
+        code = (
+            "import sys, llmops_lab as lab\n"
+            "judge = lab.judge('rubric', model=sys.argv[1], criteria='x', show=[])\n"
+            "rows = [{'id': str(n), 'text': f't{n}', 'label': n % 2} for n in range(60)]\n"
+            "try:\n    lab.calibrate(judge, rows)\nexcept KeyboardInterrupt:\n    print('stopped')\n"
+        )
+        with ModelServer(answer=lambda asked: json.dumps({"reason": "", "verdict": "yes"}), latency_ms=200) as server:
+            command = [sys.executable, "-c", code, f"openai:m@{server.url}"]
+            environment = {**os.environ, "LLMOPS_LAB_CONCURRENCY": "4"}
+            process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+            while len(server.requests) < 8:
+                time.sleep(0.01)
+            process.send_signal(signal.SIGINT)
+            out, _ = process.communicate(timeout=60)
+            assert out.strip() == "stopped" and len(server.requests) < 40
 
     def test_a_judge_that_breaks_leaves_items_out_and_says_so(self):
         def breaks(reply, row):
@@ -291,6 +321,8 @@ class TestQueues:
             queue.submit(item=item, rater="ann", value="a" if len(row["x"]) > len(row["y"]) else "b")
         with ModelServer(answer=longer) as server:
             card = lab.calibrate(lab.judge("pairwise", model=f"openai:m@{server.url}", criteria="Longer is better."), queue)
+        calls = lab.load("judgements").records()
+        assert calls and {call["row_id"] for call in calls} <= {row["id"] for row in table}, "who forgets a row reaches what a judge said of it"
         assert card.n == 30 and card.kappa == 1
         assert card.corrected_mean == pytest.approx(np.mean([len(row["x"]) <= len(row["y"]) for row in table]))
 

@@ -152,6 +152,20 @@ class TestOwnModel:
             report = lab.judge_bias(rubric(server), grid, checks=["self_preference"], own="mine", reference="right")
         assert report.biased == [] and report["self_preference"].verdict.delta == 0.0
 
+    def test_a_reference_that_is_missing_is_not_counted_as_nought(self):
+        rows = [{"id": str(number), "question": f"q{number}"} for number in range(12)]
+
+        def gaps(reply, row):
+            return None if row["question"] in ("q0", "q1") or (row["question"] == "q2" and "mine" not in reply.text) else True
+
+        fair = ModelServer(answer=lambda asked: says("yes"))
+        with ModelServer(answer=lambda text: f"mine: {text}") as mine, fair as server:
+            models = ["echo", lab.model(f"openai:m@{mine.url}", label="mine")]
+            grid = lab.grid("{{ question }}", rows, models=models, scorers=[lab.scorer(gaps, label="gaps")], track=False)
+            check = lab.judge_bias(rubric(server), grid, checks=["self_preference"], own="mine", reference="gaps")["self_preference"]
+        assert check.unscored == 3 and "reference" in check.problem and check.why == ""
+        assert check.verdict.delta == 0.0 and check.verdict.n_pairs == 9
+
     def test_a_pairwise_judge_that_picks_its_own(self, grid):
         def own(asked):
             return says("1" if "mine" in part("ANSWER 1", asked) else "2")

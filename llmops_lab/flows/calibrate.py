@@ -6,11 +6,11 @@ import dataclasses
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from llmops_lab.errors import BadInput
+from llmops_lab.flows.judge_many import many
 from llmops_lab.records import Score
 from llmops_lab.stats.agreement import Agreement
 from llmops_lab.stats.calibration import Calibration
@@ -126,8 +126,7 @@ def _scores(judge: Any, cases: Sequence[Case]) -> list[float]:
     def score(case: Case) -> Score:
         return Score(case.score) if case.ask is None or case.score is not None else case.ask(judge)
 
-    with ThreadPoolExecutor(judge.at_once, thread_name_prefix="llmops_lab-judge") as threads:
-        found = list(threads.map(score, cases))
+    found = many(judge.at_once, score, cases)
     if all(each.value is None for each in found):
         why = next((each.error or each.reason for each in found if each.error or each.reason), "no score is on record")
         raise BadInput(f"{judge.name} scored none of {len(found):,} items: {why}")
@@ -142,22 +141,23 @@ def _numbers(cases: Sequence[Case], order: Sequence[Any] | None) -> list[list[fl
         if unknown:
             raise BadInput(f"order={list(order)!r:.200} does not list {unknown[0]!r}, which somebody said.")
         return [[places[each] for each in case.said] for case in cases]
-    return [[_number(each) for each in case.said] for case in cases]
+    return [[number(each) for each in case.said] for case in cases]
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float)
 
 
-def _number(value: Any) -> float:
+def number(value: Any, what: str = "label", cure: str = "Say what its words are worth, from least to most: order=[...].") -> float:
+    """A label or score as a number, true and false as 1 and 0. Raises BadInput for another word, saying ``what`` it is and the ``cure``."""
     text = str(value).strip().lower()
     try:
-        number = _SAID[text] if text in _SAID else float(value)
+        found = _SAID[text] if text in _SAID else float(value)
     except (TypeError, ValueError):
-        number = math.nan
-    if not math.isfinite(number):
-        raise BadInput(f"the label {value!r:.60} is no number. Say what its words are worth, from least to most: order=[...].")
-    return number
+        found = math.nan
+    if not math.isfinite(found):
+        raise BadInput(f"the {what} {value!r:.60} is no number. {cure}")
+    return found
 
 
 def _true_or_false(values: Sequence[float]) -> bool:
@@ -172,7 +172,7 @@ def _alike(said: list[list[float]], scores: list[float], terms: Terms, judge: st
         return [[float(each >= least) for each in line] for line in said], judged
     of_judge, of_people = _true_or_false(scores), _true_or_false([each for line in said for each in line])
     if of_judge and not of_people and terms.order is not None and len(terms.order) == 2:
-        top = max(_number(each) for each in terms.order)
+        top = max(number(each) for each in terms.order)
         return [[float(each == top) for each in line] for line in said], scores
     if of_judge != of_people:
         first, second = ("people say", f"{judge} gives") if of_people else (f"{judge} says", "people give")

@@ -50,10 +50,15 @@ def cases(opened: OpenQueue, judge: Any) -> list[Case]:
 def _pair(item: Item, said: tuple[Any, ...]) -> Case:
     def ask(judge: Any) -> Score:
         sides = {side.side: side.text for side in item.sides}
-        found = judge.prefer(sides["a"], sides["b"], {"prompt": item.prompt, **dict(item.sources)})
+        found = judge.prefer(sides["a"], sides["b"], _row(item))
         return Score(PAIRS[found.value], reason=found.reason, error=found.error)
 
     return Case(item.row_id, pair=(item.item,), said=tuple(PAIRS[each] for each in said), ask=ask)
+
+
+def _row(item: Item) -> dict[str, Any]:
+    # With its id, under which the judge's calls are recorded: a row that is forgotten takes them along.
+    return {"prompt": item.prompt, **dict(item.sources), "id": item.row_id}
 
 
 class _Grid:
@@ -89,7 +94,7 @@ class _Grid:
         side = item.sides[0]
         state = self._cells.get(side.cell) if side.cell is not None else None
         reply = state.outcome.reply if state and state.outcome and state.outcome.reply else Reply(side.text, "stop")
-        row = self._rows.get(item.row_id) or {"prompt": item.prompt, **dict(item.sources)}
+        row = self._rows.get(item.row_id) or _row(item)
         score: Score = judge(reply, row.get(self._expected) if self._expected else None, row)
         return score
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from llmops_lab.flows.calibrate import Case
+from llmops_lab.flows.calibrate import Case, number
 from llmops_lab.grids.rows import Rows
 from llmops_lab.records import Reply, Score
 from llmops_lab.stats.agreement import Agreement, agreement
@@ -43,7 +43,8 @@ def _case(item: str, variant: str, rows: list[Mapping[str, Any]], columns: Colum
     first = rows[0]
     if columns.score is not None:
         score = first.get(columns.score)
-        return Case(item, variant, said=said, score=None if score is None else float(score))
+        known = None if score is None or score != score else number(score, "score", "Name the column that holds the judge's: score='...'.")
+        return Case(item, variant, said=said, score=known)
     return Case(item, variant, said=said, ask=partial(_asked, first, columns))
 
 

@@ -113,7 +113,7 @@ class _Tests:
     ) -> None:  # fmt: skip
         self._judge, self._items, self._alpha, self._own, self._told = judge, items, alpha, own, told
         self._margin = margin if margin is not None or bounds is None else 0.1 * (bounds[1] - bounds[0])
-        self._pairs = isinstance(judge, PairScorer)
+        self._pairs, self._referenced = isinstance(judge, PairScorer), False
 
     def length(self) -> Check:
         """Padded replies."""
@@ -150,17 +150,22 @@ class _Tests:
         if not items:
             why = "no row has replies of the judge's own model and of another: say own='...', the label of its model in the grid"
             return Check("self_preference", what, None, why=why)
+        self._referenced = any(each.known for each in items)
         found = self._of("self_preference", what, self._each(self._preferred, items))
-        if all(each.known for each in items):
+        if self._referenced:
             return found
         return Check(found.name, found.what, found.verdict, found.shifts, "without a reference scorer, better replies look the same")
 
     def _preferred(self, item: Item) -> Shift:
         others = [name for name in item.variants if name != self._own]
         before, after, problem = self._of_own(item, others)
-        merit = item.known.get(self._own, math.nan) - (_mean([item.known.get(name) for name in others]) or 0.0) if item.known else 0.0
-        after = None if after is None or merit != merit else after - merit
-        return Shift(item.row_id, f"{self._own} against {', '.join(others)}", before, after, problem)
+        how = f"{self._own} against {', '.join(others)}"
+        if not self._referenced:
+            return Shift(item.row_id, how, before, after, problem)
+        mine, theirs = item.known.get(self._own), [item.known[name] for name in others if name in item.known]
+        if mine is None or len(theirs) < len(others):
+            return Shift(item.row_id, how, before, None, problem or "the reference scorer has no score of one of the replies")
+        return Shift(item.row_id, how, before, None if after is None else after - (mine - sum(theirs) / len(theirs)), problem)
 
     def _of_own(self, item: Item, others: Sequence[str]) -> tuple[float | None, float | None, str]:
         own = item.variants[self._own]
