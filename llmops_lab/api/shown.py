@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import importlib
 import sys
+import weakref
 from typing import Any
 
 from llmops_lab.api.views._view import View
 
 _WIDGETS = "llmops_lab.widgets"  # found by name, as a plugin is: a handle knows no face
-
-
-_last = (0, 0)  # whose view was shown last, and in which cell
+_last: tuple[weakref.ref[object], int] | None = None  # whose view was shown last, and in which cell
 
 
 def show(view: View, of: object = None) -> None:
@@ -21,7 +20,7 @@ def show(view: View, of: object = None) -> None:
     if shell is None:
         sys.stdout.write(f"{view.page()[0]}\n")
         return
-    _last = (id(of), shell.execution_count)
+    _last = None if of is None else (weakref.ref(of), shell.execution_count)
     data, metadata = mimebundle(view)
     importlib.import_module("IPython.display").display(data, metadata=metadata, raw=True)
 
@@ -29,7 +28,7 @@ def show(view: View, of: object = None) -> None:
 def display(view: View, of: object) -> None:
     """What stands in a cell's last line: shown, unless this cell has shown it already."""
     shell = _shell()
-    if shell is None or _last != (id(of), shell.execution_count):
+    if shell is None or _last is None or (_last[0](), _last[1]) != (of, shell.execution_count):
         show(view, of)
 
 

@@ -60,6 +60,20 @@ def test_a_run_without_a_person_makes_no_widget_and_no_state(static):
     assert "jupyter.widget" not in json.dumps(notebook)
 
 
+def test_a_cell_shows_what_it_has_shown_once_and_what_is_new_too(static):
+    handle = (
+        "from llmops_lab.api.shown import display\n"
+        "class Handle:\n"
+        "    def show(self):\n        show(Small(), of=self)\n"
+        "    def _ipython_display_(self):\n        display(Small(), of=self)\n"
+    )
+    once = executed(handle, "one = Handle()\none.show()\none", "one")
+    assert [len(cell.outputs) for cell in once.cells[2:]] == [1, 1]
+    # The first is gone before the second is made, which may get its place in memory.
+    both = executed(handle, "def gone():\n    Handle().show()\ngone()\nHandle()")
+    assert len(both.cells[2].outputs) == 2
+
+
 def test_where_somebody_watches_the_widget_is_beside_its_twin_and_holds_no_data(static):
     live = executed(f"{WATCHED}\nSmall()")
     [(data, metadata)] = shown(live)
