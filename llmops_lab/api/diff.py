@@ -17,7 +17,7 @@ from llmops_lab.api.export import export_diff, is_page
 from llmops_lab.api.verdict import Verdict
 from llmops_lab.errors import BadInput, UnknownName
 from llmops_lab.flows import diff_plan, diff_slices
-from llmops_lab.flows.diff import Compared, Pair
+from llmops_lab.flows.diff import Compared, Pair, mean
 from llmops_lab.flows.diff import diff as aligned
 
 _VIEW = "llmops_lab.api.views.diff"  # found by name: the view knows this handle
@@ -227,7 +227,7 @@ class Diff:
         for side in compared.sides:
             cells = side.cells[line["row_id"]]
             line[f"text_{side.name}"] = next((cell["text"] for cell in cells if cell["text"] is not None), None)
-            line[f"score_{side.name}"] = _mean(cells, self.scorer)
+            line[f"score_{side.name}"] = mean(cells, self.scorer)
         for pair in compared.pairs:
             end = "" if len(compared.pairs) == 1 else f"_{pair.b_name}"
             line |= {f"change{end}": pair.b[row] - pair.a[row], f"outcome{end}": pair.outcome(row), f"flip{end}": pair.flips[row] or ""}
@@ -332,11 +332,6 @@ class Diff:
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         return shown.mimebundle(self.view())
-
-
-def _mean(cells: Sequence[Mapping[str, Any]], scorer: str | None) -> float | None:
-    values = [float(cell[scorer]) for cell in cells if cell[scorer] is not None] if scorer else []
-    return sum(values) / len(values) if values else None
 
 
 def _passes(pair: Pair, row: int) -> dict[str, str]:

@@ -86,9 +86,9 @@ def _raters(given: Any) -> tuple[int, tuple[str, ...] | None]:
         return _whole("raters", given, 1), None
     if isinstance(given, str) or not isinstance(given, Sequence) or not given:
         raise BadInput(f"raters is how many each item gets, or a list of names, not {given!r:.60}.")
-    names = tuple(name.strip() if isinstance(name, str) else "" for name in given)
-    if not all(names) or len(set(names)) < len(names):
-        raise BadInput(f"raters are names that differ, not {given!r:.60}.")
+    names = tuple(name.strip() if isinstance(name, str) and name.isprintable() else "" for name in given)
+    if not all(0 < len(name) <= 200 for name in names) or len(set(names)) < len(names):
+        raise BadInput(f"raters are names of at most 200 characters that differ, not {given!r:.60}.")
     return len(names), names
 
 

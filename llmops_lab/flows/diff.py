@@ -114,6 +114,12 @@ def _verdicts(
         return [], f"no verdict: {error}"
 
 
+def mean(cells: Sequence[Record], scorer: str | None) -> float | None:
+    """The mean of the scores that are there; None where there is none."""
+    values = [float(cell[scorer]) for cell in cells if cell[scorer] is not None] if scorer else []
+    return sum(values) / len(values) if values else None
+
+
 def _by_row(records: Sequence[Record]) -> dict[str, list[Record]]:
     rows: dict[str, list[Record]] = {}
     for record in records:

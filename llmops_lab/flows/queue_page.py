@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llmops_lab.flows.rate_item import OpenQueue
+from llmops_lab.flows.rate_item import OpenQueue, shown
 from llmops_lab.flows.rate_results import story
 from llmops_lab.ratings.items import Item, Spec
 from llmops_lab.ratings.order import item_order, side_order
@@ -44,21 +44,8 @@ def readable_queue(opened: OpenQueue) -> dict[str, Any]:
 
 
 def _task(spec: Spec, item: Item, position: int, total: int, closed: bool) -> dict[str, Any]:
-    shown = "".join(item.letters) if closed else side_order(spec.seed, _NOBODY, item.item, item.letters)
-    sides = {side.side: side for side in item.sides}
-    return {
-        "item": item.item,
-        "position": position,
-        "total": total,
-        "prompt": item.prompt,
-        "images": list(item.images),
-        "sources": [{"name": name, "text": text} for name, text in item.sources],
-        "sides": [
-            {"side": letter.upper(), "text": sides[at].text, "images": list(sides[at].images)}
-            for letter, at in zip(item.letters, shown, strict=True)
-        ],
-        "side_order": shown,
-    }
+    order = "".join(item.letters) if closed else side_order(spec.seed, _NOBODY, item.item, item.letters)
+    return {**shown(item, order), "position": position, "total": total}
 
 
 def _said(opened: OpenQueue) -> dict[str, list[dict[str, Any]]]:

@@ -12,7 +12,7 @@ from llmops_lab.errors import BadInput, UnknownName
 from llmops_lab.ratings import assign, order
 from llmops_lab.ratings.assign import Lease, Mark, State
 from llmops_lab.ratings.entry import entry
-from llmops_lab.ratings.items import Item, Spec
+from llmops_lab.ratings.items import LETTERS, Item, Spec
 from llmops_lab.store import reviews
 from llmops_lab.store.ledger import Ledger
 from llmops_lab.store.reviews import QueueRecord, RatingRow
@@ -91,24 +91,30 @@ def item_of(opened: OpenQueue, item: Any) -> Item:
 def task(opened: OpenQueue, rater: str, name: str) -> dict[str, Any]:
     """What a rater sees of an item: no name of a prompt or model, and nobody else's rating."""
     item = item_of(opened, name)
-    shown = order.side_order(opened.spec.seed, rater, item.item, item.letters)
-    sides = {side.side: side for side in item.sides}
     found = [each for each, state in states(opened, rater) if state != "taken" or each == name]
     history = reviews.history(opened.ledger, opened.queue, item=name, rater=rater)
     return {
-        "item": item.item,
+        **shown(item, order.side_order(opened.spec.seed, rater, item.item, item.letters)),
         "position": found.index(name) + 1 if name in found else 0,
         "total": len(found),
-        "prompt": item.prompt,
-        "images": list(item.images),
-        "sources": [{"name": each, "text": text} for each, text in item.sources],
-        "sides": [
-            {"side": letter.upper(), "text": sides[at].text, "images": list(sides[at].images)}
-            for letter, at in zip("abcdefghijklmnopqrstuvwxyz", shown, strict=False)
-        ],
-        "side_order": shown,
         "mine": mine(history[-1]) if history else None,
         "suggestion": item.suggestion if opened.spec.suggestions else None,
+    }
+
+
+def shown(item: Item, side_order: str) -> dict[str, Any]:
+    """What is to be read of an item, its sides in this order under letters of their own."""
+    sides = {side.side: side for side in item.sides}
+    return {
+        "item": item.item,
+        "prompt": item.prompt,
+        "images": list(item.images),
+        "sources": [{"name": name, "text": text} for name, text in item.sources],
+        "sides": [
+            {"side": letter.upper(), "text": sides[at].text, "images": list(sides[at].images)}
+            for letter, at in zip(LETTERS, side_order, strict=False)
+        ],
+        "side_order": side_order,
     }
 
 

@@ -91,6 +91,7 @@ class TestAsked:
             ({"raters": "ann"}, "list of names"),
             ({"raters": ["ann", "ann"]}, "differ"),
             ({"raters": []}, "list of names"),
+            ({"raters": ["ann", "b\nob"]}, "200 characters"),
             ({"seed": 1.5}, "seed must be"),
             ({"limit": 0}, "limit must be"),
             ({"repeats": 5}, "cannot be shown twice"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from llmops_lab.api.display import MUTED, literal
@@ -62,12 +62,6 @@ def counts(pair: Pair, compared: Compared) -> str:
 
 FLIPS = {"change": "repeat: change", "noise": "do not repeat: noise", "unknown: one replicate": "unknown: one replicate"}
 """What is said of the flips of a kind."""
-
-
-def mean(cells: Sequence[Mapping[str, Any]], scorer: str | None) -> float | None:
-    """The mean of the scores that are there; None where there is none."""
-    values = [float(cell[scorer]) for cell in cells if cell[scorer] is not None] if scorer else []
-    return sum(values) / len(values) if values else None
 
 
 def text(value: Any) -> str:

@@ -11,7 +11,7 @@ from llmops_lab.api.views import _diff_page
 from llmops_lab.api.views._view import Answer, recorded_as
 from llmops_lab.errors import BadInput, UnknownName
 from llmops_lab.flows import diff_slices
-from llmops_lab.flows.diff import Pair
+from llmops_lab.flows.diff import Pair, mean
 from llmops_lab.records import Verdict
 from llmops_lab.stats.verdict import sentence
 
@@ -94,11 +94,11 @@ class DiffView:
 
     def _variant(self, number: int) -> dict[str, Any]:
         side, means = self._compared.sides[number], self._means[number]
-        scored = [mean for mean in means if mean is not None]
+        scored = [value for value in means if value is not None]
         edges = self._edges
         counts = [0] * max(0, len(edges) - 1)
-        for mean in scored:
-            counts[_bin(mean, edges)] += 1
+        for value in scored:
+            counts[_bin(value, edges)] += 1
         replied = sum(any(cell["text"] is not None for cell in side.cells[row]) for row in self._compared.rows)
         asked = self._diff.asked(number)
         return {
@@ -109,11 +109,11 @@ class DiffView:
     @functools.cached_property
     def _means(self) -> list[list[float | None]]:
         scorer = self._diff.scorer
-        return [[_diff_page.mean(side.cells[row], scorer) for row in self._compared.rows] for side in self._compared.sides]
+        return [[mean(side.cells[row], scorer) for row in self._compared.rows] for side in self._compared.sides]
 
     @functools.cached_property
     def _edges(self) -> list[float]:
-        values = [mean for means in self._means for mean in means if mean is not None]
+        values = [value for means in self._means for value in means if value is not None]
         if not values:
             return []
         if all(pair.binary for pair in self._compared.pairs):
