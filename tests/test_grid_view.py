@@ -2,8 +2,10 @@
 
 import json
 import os
+import sqlite3
 import threading
 import time
+from contextlib import closing
 
 import pyarrow
 import pytest
@@ -406,6 +408,25 @@ def test_it_fills_while_the_grid_runs_and_can_be_cancelled_and_resumed():
         stop()
         assert [each["counts"]["ok"] for each in told] == sorted(each["counts"]["ok"] for each in told)
     assert ask(held, "summary").data["verdict"]["outcome"]
+
+
+def test_a_ledger_that_was_away_for_a_moment_does_not_end_the_live_view():
+    held, told = grid(rows=ROWS[:2]), []
+    stop = held._view.listen(told.append)
+    while not told:
+        time.sleep(0.02)
+    with closing(sqlite3.connect(open_ledger(settings.load()).place)) as beside:
+        beside.execute("ALTER TABLE replies RENAME TO away")
+        held._stir()
+        time.sleep(0.8)  # the view looks, and finds nothing to read
+        beside.execute("ALTER TABLE away RENAME TO replies")
+    before = len(told)
+    held.again([0]).wait()
+    ends = time.monotonic() + 30
+    while len(told) == before and time.monotonic() < ends:
+        time.sleep(0.05)
+    stop()
+    assert len(told) > before
 
 
 def test_a_grid_that_is_done_but_for_failures_asks_for_them_again():

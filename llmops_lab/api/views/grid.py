@@ -17,7 +17,7 @@ from llmops_lab.api.views._grid_detail import of_cell, provenance, run_link, sho
 from llmops_lab.api.views._grid_page import lines_a_page, page
 from llmops_lab.api.views._grid_query import Query, ordered, places, query_from
 from llmops_lab.api.views._view import Answer
-from llmops_lab.errors import BadInput, UnknownName
+from llmops_lab.errors import BadInput, StoreError, UnknownName
 from llmops_lab.escapes import inert
 
 AT_ONCE = 2_000
@@ -97,7 +97,11 @@ class GridView:
     def _watch(self, push: Callable[[dict[str, Any]], None], stopped: threading.Event) -> None:
         told: dict[str, Any] = {}
         while not stopped.is_set():
-            standing = self._standing(now=True)
+            try:
+                standing = self._standing(now=True)
+            except StoreError:  # a ledger that is away for a moment ends no view: whoever asks meanwhile is told
+                stopped.wait(_WATCH_S)
+                continue
             if standing != told:
                 told = standing
                 push(standing)
@@ -281,8 +285,7 @@ class GridView:
         query = query_from(given, self._scorers, columns)
         if self._broken or not query.is_plain:
             raise BadInput(self._broken or f"the cells are still being read ({self._share:.0%}): sorting and filtering begin after that.")
-        count = lines_a_page(query.layout, columns)
-        width = 1 if query.layout == "cells" else columns
+        count, width = lines_a_page(query.layout, columns), 1 if query.layout == "cells" else columns
         some = self._source.stretch(start * width, count * width)
         import numpy
 
@@ -373,8 +376,7 @@ class GridView:
         return Answer({"queues": queue_names()})
 
     def _queue(self, params: Mapping[str, Any]) -> Answer:
-        numbers = [_number(each) for each in params.get("cells", ())]
-        return Answer(to_queue(self._handle, numbers, str(params.get("name", ""))))
+        return Answer(to_queue(self._handle, [_number(each) for each in params.get("cells", ())], str(params.get("name", ""))))
 
 
 def _number(value: Any) -> int:
