@@ -171,8 +171,7 @@ def add(
             return _same(known[0], (queue, item, rater, kind, body.get("value")))
         if closed is not None:
             raise BadInput(_CLOSED)
-        if not execute("SELECT 1 FROM items WHERE queue = ? AND item = ?", (queue, item)):
-            raise BadInput(f"item {item} is no longer in this queue: its row was forgotten. Go on with the next one.")
+        _check_there(execute, queue, item)
         head = _head(execute, queue, item, rater)
         _check(head, kind, expects, item)
         row = (ident, queue, item, rater, head.seq if head else 0, kind, canonical(body), time.time())
@@ -203,8 +202,9 @@ def take(
 
 
 def settle(ledger: Ledger, queue: str, item: str, body: dict[str, Any]) -> int:
-    """Store what was settled about an item; the newest holds. Returns its number."""
-    with ledger.transaction() as execute:
+    """Store what was settled about an item; the newest holds. Returns its number. Raises BadInput for one that was forgotten meanwhile."""
+    with _held(ledger, queue) as (execute, _):
+        _check_there(execute, queue, item)
         sql = "INSERT INTO adjudications (queue, item, body, created) VALUES (?, ?, ?, ?) RETURNING seq"
         return int(execute(sql, (queue, item, canonical(body), time.time()))[0][0])
 
@@ -284,6 +284,11 @@ def _same(found: Sequence[Any], wanted: tuple[str, str, str, str, Any]) -> Ratin
     if (found[9], row.item, row.rater, row.kind, row.body.get("value")) != wanted:
         raise BadInput(f"the id {row.id!r:.60} belongs to another rating. Give each rating an id of its own; a uuid does it.")
     return row
+
+
+def _check_there(execute: Execute, queue: str, item: str) -> None:
+    if not execute("SELECT 1 FROM items WHERE queue = ? AND item = ?", (queue, item)):
+        raise BadInput(f"item {item} is no longer in this queue: its row was forgotten. Go on with the next one.")
 
 
 def _check(head: RatingRow | None, kind: str, expects: int | None, item: str) -> None:

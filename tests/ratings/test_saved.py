@@ -285,4 +285,6 @@ def test_a_rating_of_an_item_that_was_forgotten_meanwhile_is_not_kept(make, ledg
     ledger.write(*reviews.forgetting(ledger, {"row-0"}).writes)
     with pytest.raises(BadInput, match="no longer in this queue"):
         save("after it went")
-    assert queue.records() == []
+    with pytest.raises(BadInput, match="no longer in this queue"):
+        reviews.settle(ledger, queue.opened.queue, "row-0", body)
+    assert queue.records() == [] and queue.settled().empty
