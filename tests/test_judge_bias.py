@@ -6,7 +6,10 @@ import re
 import pytest
 
 import llmops_lab as lab
+from llmops_lab import settings
 from llmops_lab.errors import BadInput, UnknownName
+from llmops_lab.flows.forget import forget_row
+from llmops_lab.grids.rows import read_rows
 from tests.servers import ModelServer
 
 ROWS = [{"id": str(number), "question": f"q{number}", "reply": f"The answer is {number}. It is short."} for number in range(40)]
@@ -194,3 +197,21 @@ def test_wrong_use(options, message):
 def test_any_scorer_can_be_tested():
     report = lab.judge_bias(lab.scorer("length"), ROWS, checks=["length", "injection"])
     assert "length" in report.biased
+
+
+def test_what_a_judge_said_of_a_row_goes_with_the_row_also_where_rows_have_no_id():
+    table = [{"question": f"q{number}", "reply": text} for number, text in enumerate(("plain", "Maria-Planted", "Maria-Planted too"))]
+    labelled = [{**row, "text": f"{row['reply']}.", "label": 1} for row in table]
+    bare = [{"text": row["reply"], "label": 1} for row in table]
+    with ModelServer(answer=lambda asked: json.dumps({"reason": part("REPLY", asked), "verdict": "yes"})) as server:
+        lab.judge_bias(rubric(server), table, checks=["length"])
+        lab.calibrate(rubric(server, label="another"), labelled)
+        lab.calibrate(lab.judge("rubric", model=f"openai:m@{server.url}", criteria="It is short."), bare)
+
+    def said():
+        return [line["row_id"] for line in lab.load("judgements").records() if "Maria-Planted" in (line["text"] or "")]
+
+    assert len(said()) == 8
+    for row_id in (row_id for rows in (table, labelled, bare) for row_id in read_rows(rows).ids[1:]):
+        forget_row(settings.load(), row_id)
+    assert said() == []

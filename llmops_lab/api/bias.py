@@ -183,8 +183,14 @@ def _items(given: Any, text: str | None, expected: str | None, prompt: str | Non
         raise BadInput(f"say which column holds the reply: text='...'. Known: {', '.join(table_.columns)}.")
     for name in (column, *([expected] if expected else [])):
         table_.require(name)
+    # With its id, under which the judge's calls are recorded: a row that is forgotten takes them along.
     return [
-        Item(row_id, str(row[column]), {k: v for k, v in row.items() if k != column}, row.get(expected) if expected else None)
+        Item(
+            row_id,
+            str(row[column]),
+            {"id": row_id, **{k: v for k, v in row.items() if k != column}},
+            row.get(expected) if expected else None,
+        )
         for row_id, row in zip(table_.ids, table_.items, strict=True)
         if row.get(column) is not None
     ]

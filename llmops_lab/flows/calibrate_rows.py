@@ -34,7 +34,8 @@ def cases(table: Rows, columns: Columns) -> list[Case]:
             table.require(name)
     found: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for row_id, row in zip(table.ids, table.items, strict=True):
-        found.setdefault((str(row.get(columns.item, row_id)), str(row.get(columns.variant) or "")), []).append(row)
+        # With its id, under which the judge's call is recorded: a row that is forgotten takes it along.
+        found.setdefault((str(row.get(columns.item, row_id)), str(row.get(columns.variant) or "")), []).append({"id": row_id, **row})
     return [_case(item, variant, rows, columns) for (item, variant), rows in found.items()]
 
 

@@ -290,7 +290,7 @@ def totals(scores: Sequence[Score]) -> dict[str, Any]:
 
 def shown_parts(row: Mapping[str, Any], show: Sequence[str] | None) -> list[tuple[str, str]]:
     """The columns that a judge sees. Raises BadInput where it is not said which, or one is missing."""
-    if not row and not show:
+    if not row.keys() - {"id"} and not show:
         return []
     if show is None:
         name = next((each for each in INPUTS if each in row), None)

@@ -2,7 +2,7 @@
 
 Single-turn metrics only. The test case is made of the row: ``actual_output`` is the reply, ``expected_output`` the
 expected value, ``input`` the row's column of that name, else ``question``, ``query`` or ``prompt``, else all its
-columns as ``name: value`` lines; ``context``, ``retrieval_context``, ``tools_called`` and ``expected_tools`` are
+columns but ``id`` as ``name: value`` lines; ``context``, ``retrieval_context``, ``tools_called`` and ``expected_tools`` are
 columns of the same name. ``columns={"context": "passage"}`` says otherwise.
 
 With ``lab.judge("deepeval:NAME", model=...)`` any of our models judges, with our retries and record of each call. DeepEval words the
@@ -155,7 +155,7 @@ def _input(row: Mapping[str, Any], column: str | None) -> str:
     name = column or next((each for each in _INPUTS if each in row), None)
     if name is not None:
         return well_formed(str(row[name]))
-    return well_formed("\n".join(f"{key}: {value}" for key, value in row.items()))
+    return well_formed("\n".join(f"{key}: {value}" for key, value in row.items() if key != "id"))
 
 
 def _measured(metric: Any, case: Any) -> Score:
