@@ -322,7 +322,7 @@ class TestQueues:
         with ModelServer(answer=longer) as server:
             card = lab.calibrate(lab.judge("pairwise", model=f"openai:m@{server.url}", criteria="Longer is better."), queue)
         calls = lab.load("judgements").records()
-        assert calls and {call["row_id"] for call in calls} <= {row["id"] for row in table}, "who forgets a row reaches what a judge said of it"
+        assert calls and {call["row_id"] for call in calls} <= {row["id"] for row in table}, "they go with the row"
         assert card.n == 30 and card.kappa == 1
         assert card.corrected_mean == pytest.approx(np.mean([len(row["x"]) <= len(row["y"]) for row in table]))
 
