@@ -1,4 +1,7 @@
-"""The grid as a person looks through it in JupyterLab: with the keyboard, while it runs, in both themes, with texts that mean harm."""
+"""The grid as a person looks through it in JupyterLab: with the keyboard, while it runs, in both themes, with texts that mean harm.
+
+With LLMOPS_LAB_SHOTS=FOLDER the pictures are written there; grid-light.png is the guide's img/grid.png.
+"""
 
 import json
 import os
