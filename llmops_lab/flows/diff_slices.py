@@ -6,11 +6,13 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmops_lab.flows.diff import Compared, Side
 from llmops_lab.records import canonical
-from llmops_lab.stats.slices import LEAST, Group, Slice, find_slices
+
+if TYPE_CHECKING:  # it brings numpy, which looking at a comparison does not need
+    from llmops_lab.stats.slices import Group, Slice
 
 FDR = 0.1
 """The share of false finds among the slices that a view names."""
@@ -26,6 +28,8 @@ _LEAST_SHARE, _MOST_SHARE = 0.02, 0.6
 
 def find(compared: Compared, values: Values, fdr: float) -> list[list[Slice]]:
     """Slices of each pair, those found first; the level is held over all pairs together."""
+    from llmops_lab.stats.slices import find_slices
+
     inputs = input_groups(compared.rows, values)
     pairs = [
         (pair.a, pair.b, [*inputs, *reply_groups(compared.rows, compared.sides[0], other)])
@@ -114,7 +118,7 @@ def _quarters(kind: str, name: str, numbers: Sequence[float | None], unit: str =
     import numpy
 
     known = sorted(number for number in numbers if number is not None)
-    if len(known) < 4 * LEAST or known[0] == known[-1]:
+    if len(known) < 4 * _least() or known[0] == known[-1]:
         return []
     edges = [float(edge) for edge in dict.fromkeys(numpy.quantile(known, [0, 0.25, 0.5, 0.75, 1], method="lower"))]
     groups = []
@@ -129,7 +133,7 @@ def _grams(name: str, texts: Sequence[str]) -> list[Group]:
     longest = max(30, min(_MOST_WORDS, _ALL_WORDS // max(1, len(texts))))
     grams = [_of_text(text, longest) for text in texts]
     counts = Counter(gram for each in grams for gram in each)
-    least, most = max(LEAST, _LEAST_SHARE * len(texts)), _MOST_SHARE * len(texts)
+    least, most = max(_least(), _LEAST_SHARE * len(texts)), _MOST_SHARE * len(texts)
     kept = sorted((gram for gram, count in counts.items() if least <= count <= most), key=lambda gram: (-counts[gram], gram))[:_MOST_GRAMS]
     where = "the replies" if name == "replies" else name
     return [_group("words", f"“{gram}” in {where}", [gram in each for each in grams]) for gram in kept]
@@ -144,7 +148,15 @@ def _first(found: Iterable[re.Match[str]], count: int) -> Iterable[re.Match[str]
     return (each for each, _ in zip(found, range(count), strict=False))
 
 
+def _least() -> int:
+    from llmops_lab.stats.slices import LEAST
+
+    return LEAST
+
+
 def _group(kind: str, name: str, inside: Sequence[bool]) -> Group:
     import numpy
+
+    from llmops_lab.stats.slices import Group
 
     return Group(kind, name, numpy.array(inside, dtype=bool))
