@@ -238,3 +238,28 @@ test("two clicks ask once for what is paid for", async () => {
   await vi.waitFor(() => expect(calls.some(([method]) => method === "again")).toBe(true));
   expect(calls.filter(([method]) => method === "again").length).toBe(1);
 });
+
+test("a page that cannot be had is not asked for again and again, but when the reader moves on", async () => {
+  let refused = 0;
+  const host: Host = {
+    kind: "comm",
+    waiting: signal(false),
+    listen: () => () => {},
+    async call<T>(method: string, params: any = {}): Promise<Answer<T>> {
+      if (method === "page" && params.start > 0 && ++refused < 100) throw new Unreachable("the kernel has ended.");
+      const first = page(method === "page" ? params.start : 0);
+      const opened = { ...STANDING, name: "demo", variants: [["p", "m"]], scorers: [{ name: "exact", higher: true, bounds: null }], columns: [], repeats: 1, selected: [], layout: "cells" };
+      return { data: (method === "page" ? first.data : { ...opened, page: first.data }) as T, buffers: first.buffers };
+    },
+  };
+  const store = new Store(host);
+  await store.begin();
+  store.see(130, 150);
+  await vi.waitFor(() => expect(store.problem.value).toContain("the kernel has ended"));
+  await new Promise((done) => setTimeout(done, 20));
+  expect(refused).toBeLessThan(5);
+  const before = refused;
+  store.see(131, 151);
+  await vi.waitFor(() => expect(refused).toBeGreaterThan(before));
+  store.end();
+});

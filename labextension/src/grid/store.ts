@@ -121,12 +121,16 @@ export class Store {
 
   private async fetch(page: number): Promise<void> {
     const generation = this.generation;
+    let answered = false;
     await this.tried(async () => {
       const answer = await this.host.call<PageTold>("page", { query: this.query.value, start: page * this.size });
+      answered = true;
       if (generation === this.generation) this.take(answer);
     }, generation);
-    if (generation !== this.generation) return;
+    if (generation !== this.generation || this.ended) return;
     this.asked.delete(page);
+    // Wanted again when the reader moves or the grid has news: a kernel that is gone says so at once, and would be asked without end.
+    if (!answered) this.wanted = this.wanted.filter((each) => each !== page);
     this.ask();
   }
 
