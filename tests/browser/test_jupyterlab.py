@@ -356,7 +356,8 @@ CONTRASTS = """where => {
         const own = numbers(getComputedStyle(each).backgroundColor);
         return own[3] === 0 ? ground(each.parentElement) : own.length < 4 ? own : over(own, ground(each.parentElement));
     };
-    return [...document.querySelectorAll(where)].filter(each => each instanceof HTMLElement && [...each.childNodes].some(node => node.nodeType == 3 && node.data.trim()))
+    const says = each => [...each.childNodes].some(node => node.nodeType == 3 && node.data.trim());
+    return [...document.querySelectorAll(where)].filter(each => each instanceof HTMLElement && says(each))
         .map(each => {
             const back = ground(each), [one, other] = [over(numbers(getComputedStyle(each).color), back), back].map(light);
             return [each.tagName + ' ' + each.textContent.slice(0, 40), (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05)];
