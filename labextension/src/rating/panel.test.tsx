@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { mount } from "../kit/widget";
 import { Clock, IDLE_MS } from "./clock";
 import { Double, soon } from "./double";
@@ -109,9 +109,8 @@ test("without a line the panel says NOT SAVED in an alert and offers the file", 
   const element = await show(host);
   host.line = "cut";
   await type(element, "2");
-  const alert = element.querySelector("[role=alert]");
-  expect(alert?.textContent).toContain("NOT SAVED (1)");
-  expect(alert?.textContent).toContain("Download what is not saved");
+  await vi.waitFor(() => expect(element.querySelector("[role=alert]")?.textContent).toContain("NOT SAVED (1)"));
+  expect(element.querySelector("[role=alert]")?.textContent).toContain("Download what is not saved");
   expect(element.querySelector("[role=status]")?.textContent).toBe("");
 });
 
