@@ -11,7 +11,9 @@ from typing import Any
 from llmops_lab.errors import BadInput, DoesNotPair, UnknownName
 from llmops_lab.grids.decide import shuffled_rows
 from llmops_lab.records import Verdict
+from llmops_lab.stats import verdict as verdicts
 from llmops_lab.stats.anytime import PairedSequence
+from llmops_lab.stats.verdict import Pair
 
 Records = Sequence[Mapping[str, Any]]
 _WITHIN_A_ROW = ("prompt", "model", "replicate")
@@ -111,8 +113,6 @@ def compare(
 
     ``watched``: how many comparisons a grid shared alpha among that stopped by itself. Raises DoesNotPair and BadInput.
     """
-    from llmops_lab.stats import verdict as verdicts  # it brings numpy, which aligning two sides does not need
-
     options: dict[str, Any] = {"margin": margin, "higher_is_better": direction(judge), "scorer": judge["name"]}
     options |= {"a_name": names[0], "b_name": names[1]}
     paired = pair(a, b, judge["name"], names)
@@ -124,8 +124,6 @@ def compare(
 
 
 def _watched(paired: Paired, judge: Mapping[str, Any], alpha: float, options: Mapping[str, Any]) -> Verdict:
-    from llmops_lab.stats import verdict as verdicts
-
     if judge["bounds"] is None:
         raise BadInput(
             f"a grid that stopped when it was decided gives no sound verdict on {judge['name']}, which has no bounds. Run it without stop."
@@ -141,8 +139,6 @@ def _watched(paired: Paired, judge: Mapping[str, Any], alpha: float, options: Ma
 
 def compare_all(records: Records, *, judge: Mapping[str, Any], baseline: str, by: str, alpha: float, state: str) -> list[Verdict]:
     """Judge every other prompt (or model) against ``baseline``, so that the chance of any false verdict is at most alpha."""
-    from llmops_lab.stats import verdict as verdicts
-
     base = side(records, by, baseline)
     others = [str(name) for name in dict.fromkeys(record[by] for record in records) if name != baseline]
     if not others:
@@ -151,7 +147,7 @@ def compare_all(records: Records, *, judge: Mapping[str, Any], baseline: str, by
         options: dict[str, Any] = {"judge": judge, "alpha": alpha, "margin": None, "watched": len(others)}
         return [compare(base, side(records, by, name), names=(baseline, name), **options) for name in others]
     found = {name: pair(base, side(records, by, name), judge["name"], (baseline, name)) for name in others}
-    pairs = [verdicts.Pair(each.a, each.b, baseline, name) for name, each in found.items()]
+    pairs = [Pair(each.a, each.b, baseline, name) for name, each in found.items()]
     binary = all(each.binary for each in found.values())
     made = verdicts.compare_many(pairs, binary=binary, alpha=alpha, higher_is_better=direction(judge), scorer=judge["name"])
     return [dataclasses.replace(verdict, n_partial=found[name].partial) for name, verdict in zip(others, made, strict=True)]

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmops_lab.errors import BadInput, DoesNotPair
-from llmops_lab.flows import compare as comparing
 from llmops_lab.records import Verdict, canonical
 from llmops_lab.stats._check import check_alpha
 from llmops_lab.stats.flips import Flip, flip_kind
@@ -100,6 +99,8 @@ def diff(
 def _verdicts(
     sides: Sequence[tuple[str, Sequence[Record]]], judge: Mapping[str, Any] | None, by: str, alpha: float, watched: int | None
 ) -> tuple[list[Verdict], str]:
+    from llmops_lab.flows import compare as comparing  # it brings numpy, which looking up lab.diff does not need
+
     if judge is None:
         return [], "no verdict: the grid has no scorer, so only the texts are compared."
     (name, records), *others = sides
@@ -140,6 +141,8 @@ def _pair(
     a: tuple[str, Sequence[Record]], b: tuple[str, Sequence[Record]], left: Side, right: Side, judge: Mapping[str, Any] | None,
     passes: float | None,
 ) -> Pair:  # fmt: skip
+    from llmops_lab.flows import compare as comparing  # it brings numpy, which looking up lab.diff does not need
+
     texts = [_texts(left.cells[row], right.cells[row]) for row in left.cells]
     if judge is None:
         nothing = [math.nan] * len(texts)
