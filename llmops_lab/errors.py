@@ -11,6 +11,8 @@ LabError                     1   something failed; the message says what to do n
 ├── ProviderFault            1   one call failed (``kind`` says how); becomes a failed cell in a grid
 ├── StoreError               1   the ledger could not be written or opened (``path`` says where)
 ├── TamperedPrompt           1   a prompt version whose text no longer matches its recorded hash
+├── GateFailed               5   a candidate did not pass its gate; the reasons are named
+├── JobFailed             (its)  a job ended otherwise than well; carries its state, and ends with its exit code
 └── Cancelled              130   stopped by the user; what is done is kept
 """
 
@@ -29,7 +31,11 @@ class ExitCode(IntEnum):
     WRONG_USE = 2
     BUDGET = 3
     UNREACHABLE = 4
+    GATE_FAILED = 5
+    TIMEOUT = 124
     CANCELLED = 130
+    KILLED = 137  # out of memory, or killed from outside
+    DEAD_KERNEL = 138
 
 
 masks: list[Callable[[str], str]] = []
@@ -124,6 +130,20 @@ class StoreError(LabError):
 
 class TamperedPrompt(LabError):
     """A stored prompt version no longer has the content hash it was registered with."""
+
+
+class GateFailed(LabError):
+    """A candidate did not pass its gate, so it goes no further. The message names each reason."""
+
+    exit_code = ExitCode.GATE_FAILED
+
+
+class JobFailed(LabError):
+    """A job ended otherwise than well. Carries ``state``, one of the job states, and the ``exit_code`` that goes with it."""
+
+    def __init__(self, message: str, state: str, exit_code: ExitCode) -> None:
+        self.state, self.exit_code = state, exit_code
+        super().__init__(message)
 
 
 class ProviderFault(LabError):

@@ -1,0 +1,1 @@
+"""Gates, approvals and what the audit log holds: rules, without a store."""

@@ -1,0 +1,1 @@
+"""Fine-tuning: data, estimates, the trainer, checkpoints, model cards."""
