@@ -57,6 +57,10 @@ TABLES = (
     # How far a judge agreed with people, one line a calibration.
     """CREATE TABLE IF NOT EXISTS cards (
         seq {serial}, judge TEXT NOT NULL, fingerprint TEXT NOT NULL, body TEXT NOT NULL, created {real} NOT NULL)""",
+    # One line a job. ``spec`` is what was asked for, ``record`` what run.json said last; ``owner`` is the process that runs it.
+    """CREATE TABLE IF NOT EXISTS jobs (
+        id TEXT PRIMARY KEY, name TEXT NOT NULL, template TEXT NOT NULL, state TEXT NOT NULL, folder TEXT NOT NULL, owner TEXT NOT NULL,
+        spec TEXT NOT NULL, record TEXT NOT NULL, submitted {real} NOT NULL, heartbeat {real}, ended {real}, cancel_requested {real})""",
     "CREATE INDEX IF NOT EXISTS cells_key ON cells (key)",
     "CREATE INDEX IF NOT EXISTS cells_row ON cells (row_id)",
     "CREATE INDEX IF NOT EXISTS claims_key ON claims (key)",
@@ -67,6 +71,7 @@ TABLES = (
     "CREATE INDEX IF NOT EXISTS rows_row ON rows (row_id)",
     "CREATE INDEX IF NOT EXISTS items_row ON items (row_id)",
     "CREATE INDEX IF NOT EXISTS cards_judge ON cards (judge)",
+    "CREATE INDEX IF NOT EXISTS jobs_state ON jobs (state)",
 )
-LAST = "cards_judge"
+LAST = "jobs_state"
 """What is made last: where it is, all the rest is. Whoever adds to the tables makes something new last, or older ledgers never get it."""
