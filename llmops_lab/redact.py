@@ -15,6 +15,7 @@ from llmops_lab import errors
 
 _SECRET_NAME = re.compile(r"(API_?KEY|ACCESS_?KEY|SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|PRIVATE_?KEY)(?:_|$)|_PAT$", re.IGNORECASE)
 _NOT_SECRET = frozenset({"TOKENIZERS_PARALLELISM"})
+_MARKER_TOKEN = re.compile(r"(pad|eos|bos|unk|sep|cls|mask|stop)_token", re.IGNORECASE)  # of a tokenizer
 _SHAPES = (
     r"sk-(?:proj-|ant-|or-v1-|svcacct-|admin-)?[A-Za-z0-9_\-]{16,}",
     r"hf_[A-Za-z0-9]{16,}",
@@ -55,6 +56,11 @@ _compiled: tuple[tuple[str, ...], re.Pattern[str] | None] = ((), None)
 def name_secrets(names: Iterable[str]) -> None:
     """Say that these environment variables hold secrets, whatever their names look like (``[tool.llmops_lab.keys]`` names them)."""
     _named.update(names)
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether what bears this name (a parameter, a key of an object) is taken to be a secret."""
+    return _SECRET_NAME.search(name) is not None and _MARKER_TOKEN.fullmatch(name) is None
 
 
 def _environment_pattern() -> re.Pattern[str] | None:
