@@ -1,0 +1,65 @@
+"""The socket and the process: a port that is taken is refused before anything loads, and SIGTERM lets requests end."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from llmops_lab.errors import BadInput
+
+GRACE_S = 30
+"""So long may requests in flight take to end once the server was told to."""
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A socket that listens at this address; 0 is any free port. Raises BadInput for one that cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # With the protocol named, asyncio turns Nagle's algorithm off: an answer in two writes would wait 40 ms for an acknowledgement.
+    made = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind((host, port))
+        made.listen(1024)
+    except (OSError, OverflowError) as error:
+        made.close()
+        said = getattr(error, "strerror", None) or error
+        raise BadInput(f"{host}:{port} cannot be used: {said}. Name another port with --port; 0 takes any that is free.") from error
+    made.setblocking(False)
+    return made
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def run(app: Any, at: socket.socket, *, ready: Callable[[], None]) -> bool:
+    """Serve until SIGINT or SIGTERM; then take nothing new in, and let what is in flight end. False when some of it was cut off."""
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets=sockets)
+            ready()
+
+    config = uvicorn.Config(
+        app,
+        log_level="critical",
+        access_log=False,
+        lifespan="on",
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=GRACE_S,
+    )
+    server = Server(config)
+    try:
+        server.run(sockets=[at])
+    except KeyboardInterrupt:  # uvicorn raises the signal again once it has ended
+        pass
+    return not server.server_state.tasks
