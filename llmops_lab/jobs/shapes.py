@@ -23,7 +23,7 @@ KNOWN = "str, int, float, bool, None, Any, list[T], dict[str, T], A | B, Literal
 
 @dataclass(frozen=True)
 class Shape:
-    """One type. ``kind``: a simple type's name, ``Any``, ``list``, ``dict``, ``|`` or ``Literal``. ``of``: its parts; ``choices``: a Literal's values."""
+    """One type: ``kind`` (a simple type's name, ``Any``, ``list``, ``dict``, ``|`` or ``Literal``), its parts, and a Literal's values."""
 
     kind: str
     of: tuple[Shape, ...] = ()
