@@ -22,6 +22,7 @@ _HOME = {
     "diff": "llmops_lab.api.diff",
     "estimate": "llmops_lab.api.calls",
     "configure": "llmops_lab.settings",
+    "gate": "llmops_lab.api.gate",
     "grid": "llmops_lab.api.calls",
     "judge": "llmops_lab.api.judge",
     "judge_bias": "llmops_lab.api.bias",

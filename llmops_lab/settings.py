@@ -12,7 +12,7 @@ import json
 import math
 import os
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,8 +52,18 @@ class Settings:
     """Model spec -> {"input": USD per million tokens, "output": ...} or {"gpu_hour": USD}."""
     limits: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """Base URL or provider name -> {"concurrency": calls in flight, "rpm": requests a minute}."""
+    gates: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Alias -> names of the suites that a gate for it must have run: {"production": ["support", "safety"]}."""
     trace_sample: float = 0.0
     """Share of a grid's successful cells that also get an MLflow trace (failed cells always do, up to 20)."""
+    jobs_at_once: int = 2
+    """Jobs that the service of this project runs at the same time; the others wait."""
+    job_idle: float = 600.0
+    """Seconds without a job after which the service ends; the next job starts it again."""
+    gpus: str = ""
+    """GPUs that jobs may lease, as CUDA_VISIBLE_DEVICES names them ("0,1"), or "none". Empty: CUDA_VISIBLE_DEVICES, else what nvidia-smi counts."""
+    kernel_gateway: str = ""
+    """URL of a Jupyter gateway, whose kernels jobs then have as gateway:NAME. Empty: JUPYTER_GATEWAY_URL."""
     reviewer: str = ""
     """Under whose name ratings made in this kernel are saved. Empty: the system's user name."""
     project: str = ""
@@ -195,7 +205,7 @@ def _number(name: str, value: Any, source: str, kind: type) -> Any:
         exact = False
     if not exact:
         raise BadInput(f"{source}: {name} must be a {'whole ' if kind is int else ''}number, not {value!r}.")
-    if number < 0 or (name in ("concurrency", "timeout") and number == 0):
+    if number < 0 or (name in ("concurrency", "timeout", "jobs_at_once", "job_idle") and number == 0):
         raise BadInput(f"{source}: {name} must be above 0, not {value!r}.")
     if name == "trace_sample" and number > 1:
         raise BadInput(f"{source}: trace_sample is a share of the cells, from 0 to 1, not {value!r}.")

@@ -20,6 +20,7 @@ NAMES = [
     "configure",
     "diff",
     "estimate",
+    "gate",
     "grid",
     "judge",
     "judge_bias",

@@ -1,0 +1,173 @@
+"""``lab.gate``: a candidate against the champion on the same rows, suite by suite; it passes on verdicts, not on means."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llmops_lab import settings as _settings
+from llmops_lab.api import calls
+from llmops_lab.api.gated import Gate
+from llmops_lab.errors import BadInput, BudgetReached, Cancelled, LabError, UnknownName, Unreachable
+from llmops_lab.governance.gate import Side, Suite
+from llmops_lab.records import ModelSpec
+from llmops_lab.store.ledger import open_ledger
+
+_OPTIONS = ("prompt", "model", "scorer", "expected", "margin", "floor", "min_rows", "max_missing", "params")
+_ENDS = {"budget": BudgetReached, "unreachable": Unreachable, "cancelled": Cancelled}
+
+
+@dataclass(frozen=True)
+class _Contender:
+    """A side with what a grid is asked with for it; ``prompt`` or ``model`` is None where the suite says it."""
+
+    side: Side
+    model: ModelSpec | None = None
+    prompt: Any = None
+    params: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def gate(
+    candidate: Any,
+    champion: Any = None,
+    rows: Any = None,
+    *,
+    prompt: Any = None,
+    model: str | ModelSpec | None = None,
+    scorer: Any = "exact",
+    expected: str | None = None,
+    margin: float | None = None,
+    floor: float | None = None,
+    min_rows: int = 20,
+    max_missing: float = 0.05,
+    params: Mapping[str, Any] | None = None,
+    name: str = "main",
+    suites: Sequence[Mapping[str, Any]] = (),
+    alias: str = "",
+    first_release: bool = False,
+    alpha: float = 0.05,
+    concurrency: int | None = None,
+    reuse: bool = True,
+    progress: Any = None,
+) -> Gate:
+    """Judge a candidate against the champion on the same rows and keep the result as evidence for ``lab.promote``.
+
+    With a ``prompt`` (here or in every suite) the two are models; without, they are prompts, asked of ``model``. ``rows`` make the suite
+    called ``name``; ``suites`` are more of them, each a mapping with ``name``, ``data`` and what differs from the options here. A suite
+    passes when the verdict is better or equivalent, or when its interval shows no loss beyond ``margin``. ``floor`` must be cleared by
+    the candidate's own interval. ``alias`` names the release; suites that settings require for it must be there. Without a champion a
+    suite needs a floor, unless it is a ``first_release``. Raises BadInput before the first call; ``check()`` raises GateFailed.
+    """
+    from llmops_lab.flows import gate as flow
+
+    given = dict(locals())
+    settings = _settings.load()
+    asked = _suites(rows, name, suites, {each: given[each] for each in _OPTIONS})
+    how = {"concurrency": concurrency, "reuse": reuse, "progress": progress}
+    as_models = all(each["prompt"] is not None for each in asked)
+    sides = [_contender(each, "candidate" if not number else "champion", as_models) for number, each in enumerate((candidate, champion))]
+    if sides[0] is None:
+        raise BadInput("a gate needs a candidate: a model, a prompt, or what is registered.")
+    prepared = [(_suite(each), [_prepared(each, side, how) for side in sides if side is not None]) for each in asked]
+    held = [(suite, [_run(grid) for grid in grids]) for suite, grids in prepared]
+    ran = [flow.Ran(suite, _asked(grids[0]), _asked(grids[1]) if len(grids) > 1 else None) for suite, grids in held]
+    first, second = (_identified(side, held, number) for number, side in enumerate(sides))
+    result = flow.gate(
+        ran, first, second, ledger=open_ledger(settings), settings=settings, alias=alias, alpha=alpha, first_release=first_release
+    )
+    return Gate(result, {suite.name: grids for suite, grids in held})
+
+
+def _suites(rows: Any, name: str, suites: Sequence[Mapping[str, Any]], given: Mapping[str, Any]) -> list[dict[str, Any]]:
+    found = [{**given, "name": name, "data": rows}] if rows is not None else []
+    for each in suites:
+        if not isinstance(each, Mapping):
+            raise BadInput(
+                f"a suite is a mapping such as {{'name': 'safety', 'data': 'safety.csv', 'scorer': 'refusal'}}, not {each!r:.80}."
+            )
+        for key in each:
+            if key not in (*_OPTIONS, "name", "data"):
+                raise UnknownName("option of a suite", str(key), (*_OPTIONS, "name", "data"))
+        for key in ("name", "data"):
+            if each.get(key) is None or each[key] == "":
+                raise BadInput(f"the suite {each.get('name') or dict(each)!r:.80} has no {key!r}.")
+        found.append({**given, **each})
+    if not found:
+        raise BadInput("a gate needs rows: lab.gate(candidate, champion, 'rows.csv', ...), or suites=[{'name': ..., 'data': ...}].")
+    names = [str(each["name"]) for each in found]
+    twice = next((each for each in names if names.count(each) > 1), None)
+    if twice is not None:
+        raise BadInput(f"two suites are called {twice!r}. Give them names of their own.")
+    return found
+
+
+def _suite(asked: Mapping[str, Any]) -> Suite:
+    margin, floor = (None if asked[each] is None else calls._above(each, asked[each], 0) for each in ("margin", "floor"))
+    missing = calls._above("max_missing", asked["max_missing"], 0)
+    if missing >= 1:
+        raise BadInput(f"max_missing is a share of the rows, below 1, not {missing!r}.")
+    return Suite(str(asked["name"]), _judge(asked["scorer"]).name, margin, floor, calls._whole("min_rows", asked["min_rows"], 1), missing)
+
+
+def _judge(scorer: Any) -> Any:
+    if isinstance(scorer, Mapping):  # as a job's parameters or a file say it: {"name": "regex", "pattern": "..."}
+        options = dict(scorer)
+        return calls.scorer(options.pop("name", None), **options)
+    return calls.scorer(scorer) if isinstance(scorer, str) or not hasattr(scorer, "fingerprint") else scorer
+
+
+def _contender(given: Any, role: str, as_models: bool) -> _Contender | None:
+    if given is None or given == "":
+        return None
+    if isinstance(given, ModelSpec) or (as_models and isinstance(given, str)):
+        spec = given if isinstance(given, ModelSpec) else ModelSpec(given)
+        return _Contender(Side("model", spec.name, ""), model=spec)
+    if as_models:
+        raise BadInput(f"with a prompt given the {role} is a model, such as 'tiny' or lab.model(...), not {given!r:.80}.")
+    prompt = _prompt(given)
+    known = f"{prompt.name}/{prompt.version}" if prompt.version else role if prompt.name in ("", "prompt") else prompt.name
+    where = {"registered": prompt.name, "version": str(prompt.version)} if prompt.version else {}
+    return _Contender(Side("prompt", known, prompt.sha256, **where), prompt=prompt)
+
+
+def _prompt(given: Any) -> Any:
+    from llmops_lab.prompts.files import load_prompts
+
+    found = list(load_prompts(given, fetch=lambda uri: calls.prompts_library().get(uri)).values())
+    if len(found) != 1:
+        raise BadInput(f"a suite is asked with one prompt, and {len(found)} were given.")
+    return found[0]
+
+
+def _prepared(asked: Mapping[str, Any], side: _Contender, how: Mapping[str, Any]) -> Any:
+    prompt = side.prompt if side.prompt is not None else _prompt(asked["prompt"])
+    model = side.model if side.model is not None else asked["model"] or _settings.load().model
+    grid = f"gate {asked['name']}: {side.side.name}"
+    params = {**(asked["params"] or {}), **side.params}
+    options: dict[str, Any] = {"models": [model], "scorers": [_judge(asked["scorer"])], "expected": asked["expected"], "params": params}
+    return calls.prepare({prompt.name or "prompt": prompt}, asked["data"], **options, name=grid, **how)
+
+
+def _run(grid: Any) -> Any:
+    """The grid, run to its end. Raises BudgetReached, Unreachable, Cancelled or LabError where it did not get there."""
+    held = grid.start().wait()
+    if held.state != "done":
+        raise _ENDS.get(held.state, LabError)(f"nothing was decided: {held!r}")
+    return held
+
+
+def _asked(grid: Any) -> Any:
+    from llmops_lab.flows.gate import Asked
+
+    rows = grid._planned.plan.rows
+    called = {row: name if (name := rows.called(number)) == row else f"row {name}" for number, row in enumerate(rows.ids)}
+    return Asked(grid.grid_id, grid.run_id, grid.records(), grid.plan, called)
+
+
+def _identified(contender: _Contender | None, held: Sequence[tuple[Suite, Sequence[Any]]], number: int) -> Any:
+    """A model is known by what it was when it was asked."""
+    if contender is None or contender.side.digest:
+        return contender.side if contender else None
+    return dataclasses.replace(contender.side, digest=str(held[0][1][number].plan["models"][0]["identity"]))

@@ -1,0 +1,121 @@
+"""A candidate stands at the gate: each suite's two grids become a verdict, the rule decides, and what it found is kept as evidence."""
+
+from __future__ import annotations
+
+import datetime
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llmops_lab.errors import BadInput
+from llmops_lab.flows import compare as comparing
+from llmops_lab.flows.deliver import deliver
+from llmops_lab.governance.gate import GateResult, Measured, Side, Suite, decide, to_dict
+from llmops_lab.records import Verdict
+from llmops_lab.redact import Redactor
+from llmops_lab.settings import Settings
+from llmops_lab.store.ledger import Ledger
+
+_KEPT = 100  # rows without a score that the record names
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One side's grid of a suite, ended: its cells, how it was asked, and where it is.
+
+    ``called``: row id -> what a message calls the row.
+    """
+
+    grid: str
+    run_id: str | None
+    cells: Sequence[Mapping[str, Any]]
+    plan: Mapping[str, Any]
+    called: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A suite and the grids of both sides on the same rows; ``champion`` is None where there is none yet."""
+
+    suite: Suite
+    candidate: Asked
+    champion: Asked | None
+
+
+def gate(
+    ran: Sequence[Ran], candidate: Side, champion: Side | None, *, ledger: Ledger, settings: Settings,
+    alias: str = "", alpha: float = 0.05, first_release: bool = False,
+) -> GateResult:  # fmt: skip
+    """Decide on what was asked, keep the evidence, and tell MLflow. Raises DoesNotPair, and BadInput for a scorer without a direction."""
+    names = (champion.name if champion else "", candidate.name)
+    if names[0] == names[1]:
+        names = (f"{names[0]} (champion)", f"{names[1]} (candidate)")
+    decided = tuple(decide(each.suite, measure(each, names, alpha), first_release=first_release) for each in ran)
+    asked = {each.suite.name for each in ran}
+    result = GateResult(
+        candidate, champion, decided, alias,
+        missing=tuple(name for name in required(settings, alias) if name not in asked),
+        when=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        job=os.environ.get("LLMOPS_LAB_JOB", ""),
+    )  # fmt: skip
+    keep(result, ledger, settings)
+    return result
+
+
+def required(settings: Settings, alias: str) -> list[str]:
+    """The suites that settings require for this alias: ``[tool.llmops_lab.gates]``, alias = list of names. Raises BadInput."""
+    named = settings.gates.get(alias, ()) if alias else ()
+    if isinstance(named, str) or not isinstance(named, Sequence) or not all(isinstance(each, str) for each in named):
+        raise BadInput(f"[tool.llmops_lab.gates] {alias} is a list of suites' names, such as ['support', 'safety'], not {named!r}.")
+    return list(named)
+
+
+def measure(ran: Ran, names: tuple[str, str], alpha: float) -> Measured:
+    """What a suite's grids say: the verdict, the candidate's own mean with its interval, and which rows could not be scored."""
+    from llmops_lab.stats.intervals import mean_interval
+
+    scorer, sides = ran.suite.scorer, {"candidate": ran.candidate, **({"champion": ran.champion} if ran.champion else {})}
+    judge = next(each for each in ran.candidate.plan["judges"] if each["name"] == scorer)
+    up = comparing.direction(judge)
+    verdict = _verdict(ran.candidate, ran.champion, judge, names, ran.suite.margin, alpha) if ran.champion else None
+    rows = list(dict.fromkeys(cell["row_id"] for cell in ran.candidate.cells))
+    lost = _unscored(rows, scorer, sides)
+    own = [(float(cell[scorer]), cell["row_id"]) for cell in ran.candidate.cells if cell[scorer] is not None]
+    found = mean_interval([value for value, _ in own], alpha=alpha) if own else None
+    dataset = ran.candidate.plan["dataset"]
+    return Measured(
+        rows=len(rows), scored=len(rows) - len(lost), verdict=verdict, higher_is_better=up, missing=tuple(lost[:_KEPT]), lost=len(lost),
+        mean=found.value if found else None, low=_finite(found.low) if found else None, high=_finite(found.high) if found else None,
+        source=str(dataset["source"]), data=str(dataset["digest"]),
+        prompts={side: str(asked.plan["prompts"][0]["sha256"]) for side, asked in sides.items()},
+        models={side: str(asked.plan["models"][0]["identity"]) for side, asked in sides.items()},
+        runs={side: asked.run_id for side, asked in sides.items() if asked.run_id},
+        grids={side: asked.grid for side, asked in sides.items()},
+    )  # fmt: skip
+
+
+def _verdict(
+    candidate: Asked, champion: Asked, judge: Mapping[str, Any], names: tuple[str, str], margin: float | None, alpha: float
+) -> Verdict:
+    comparing.check_answers(champion.plan["dataset"], candidate.plan["dataset"])
+    return comparing.compare(champion.cells, candidate.cells, judge=judge, names=names, alpha=alpha, margin=margin)
+
+
+def _unscored(rows: Sequence[str], scorer: str, sides: Mapping[str, Asked]) -> list[str]:
+    scored = {side: {cell["row_id"] for cell in asked.cells if cell[scorer] is not None} for side, asked in sides.items()}
+    called = sides["candidate"].called
+    return [called.get(row, row) for row in rows if not all(row in there for there in scored.values())]
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def keep(result: GateResult, ledger: Ledger, settings: Settings) -> None:
+    """Put the result where a promotion looks for it, and on the MLflow runs of its grids."""
+    kept = Redactor().tree(to_dict(result))
+    runs = [grid for each in result.suites for grid in each.measured.grids.values()]
+    ledger.outbox_add("gate", {"gate": kept, "grids": runs, "experiment": settings.experiment})
+    deliver(ledger, settings)
