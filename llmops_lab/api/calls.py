@@ -95,6 +95,10 @@ def grid(
 
     given = dict(locals())
     view_for(progress)
+    if not wait:
+        importlib.import_module(
+            "pandas"
+        )  # its end, beside the next cells, needs it: half loaded there, it would break a cell that uses plotly
     planned = _planned(**{key: given[key] for key in _ASKED})
     handle = Grid(planned.ledger, planned.grid, planned, progress).start()
     return handle.wait() if wait else handle

@@ -14,9 +14,17 @@ Lines = Sequence[Mapping[str, Any]]
 _PLAIN = {"template": "plotly_white", "showlegend": False, "margin": {"l": 10, "r": 10, "t": 50, "b": 10}}
 
 
+def _plotly() -> Any:
+    # Plotly looks for pandas among the loaded modules and uses it, even while another thread (a live view's) is still loading it.
+    import pandas  # noqa: F401 - so whole, or not at all
+    import plotly.graph_objects
+
+    return plotly.graph_objects
+
+
 def scores(lines: Lines, scorer: str) -> Any:
     """The mean of a scorer with its 95 % interval, a dot for each (prompt, model), the first one on top."""
-    import plotly.graph_objects as figures
+    figures = _plotly()
 
     drawn = [line for line in lines if line[scorer] is not None]
     _need(drawn, f"no cell has a score in {scorer}")
@@ -41,7 +49,7 @@ def scores(lines: Lines, scorer: str) -> Any:
 
 def frontier(lines: Lines, scorer: str, *, higher_is_better: bool) -> Any:
     """USD for 1,000 replies against the mean score; a dotted line joins the variants that no other beats in both, drawn in blue."""
-    import plotly.graph_objects as figures
+    figures = _plotly()
 
     drawn = [line for line in lines if line[scorer] is not None and line["cost_usd"] is not None]
     _need(drawn, "no (prompt, model) has both a score and a known cost. Set prices in [tool.llmops_lab.prices]")
@@ -90,7 +98,7 @@ def latency(cells: Lines) -> Any:
 
     Of the values beyond them at most 50 are drawn, the furthest among them.
     """
-    import plotly.graph_objects as figures
+    figures = _plotly()
 
     drawn = [cell for cell in cells if cell["latency_s"] is not None]
     _need(drawn, "no cell has a reply")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import getpass
+import importlib
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -32,6 +33,9 @@ class ViewWidget(anywidget.AnyWidget):
         self._view = view
         self._lock = threading.Lock()
         self._stop: Callable[[], None] | None = None
+        # A view answers beside the cells. Were it the first to load pandas, a cell that draws with plotly meanwhile would fail: plotly
+        # takes it from the loaded modules though it is loaded in part only. So it is loaded here, before the next cell begins.
+        importlib.import_module("pandas")
         super().__init__()
         # JupyterLab sends a widget's messages to a subshell, so that they are served beside a busy cell. ipykernel 7.4 sends them to the
         # thread instead that sent last: the cell's, which is busy. Without this hook it leaves them where JupyterLab sent them.

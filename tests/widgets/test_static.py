@@ -131,3 +131,10 @@ def test_outside_of_a_notebook_a_view_is_its_text(tmp_path, static):
     code = f"{VIEW}\nshow(Small())\nprint(sorted(mimebundle(Small())[0]))\nassert 'IPython' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=tmp_path)
     assert done.stdout == "two rows\n['text/html', 'text/plain']\n", done.stderr
+
+
+def test_what_a_live_view_loads_is_whole_before_the_next_cell_begins(static):
+    # Plotly takes pandas from the loaded modules even while a view's thread is still loading it, and the cell that draws fails.
+    loaded = "print(hasattr(sys.modules.get('pandas'), 'Series'))"
+    notebook = executed(loaded, f"{WATCHED}\nSmall()", loaded)
+    assert [notebook.cells[number].outputs[0].text for number in (1, 3)] == ["False\n", "True\n"]
