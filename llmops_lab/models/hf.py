@@ -18,6 +18,7 @@ from llmops_lab.records import Reply, Request
 from llmops_lab.settings import Settings
 
 _READ = {".safetensors", ".json", ".jinja", ".model", ".txt"}  # what decides the text that a folder's model writes
+_EMBEDDED = Path(__file__).parent / "_tiny"  # its weights, in torch: adapters are trained on these
 _loading = threading.Lock()
 _SMALL = 20_000_000  # parameters; below this a second thread waits longer than it computes
 
@@ -180,15 +181,18 @@ def _place(target: str) -> Place:
         raise BadInput("'hf' needs a model. Type hf:PATH, hf:PATH+ADAPTER or hf:ORG/NAME.")
     base, plus, adapter = target.rpartition("+")
     if not plus or Path(target).expanduser().is_dir():
-        return Place(_model_folder(target))
+        return Place(model_folder(target))
     folder = Path(adapter).expanduser()
     if not (folder / "adapter_config.json").is_file() or not (folder / "adapter_model.safetensors").is_file():
         raise BadInput(f"no PEFT adapter in {adapter!r}: it must be a folder with adapter_config.json and adapter_model.safetensors.")
-    return Place(_model_folder(base), folder.absolute())
+    return Place(model_folder(base), folder.absolute())
 
 
-def _model_folder(name: str) -> Path:
+def model_folder(name: str) -> Path:
+    """The folder of a model named by its path or hub id, or ``tiny`` where no folder has that name. Raises BadInput for anything else."""
     folder = Path(name).expanduser()
+    if not folder.is_dir() and name == "tiny":
+        return _EMBEDDED
     if not folder.is_dir():
         if not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", name) or name.startswith("."):
             raise BadInput(f"no folder {name!r}. hf: takes a folder that save_pretrained wrote, or a hub id such as ORG/NAME.")

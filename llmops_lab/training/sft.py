@@ -1,0 +1,272 @@
+"""Supervised fine-tuning with trl and peft: LoRA, QLoRA or all weights; only the answers' tokens count.
+
+What trl's trainer does at each step and this one leaves out: entropy and token accuracy of every answer token (two more passes over
+the logits), a count of tokens, and logits of places that teach nothing; at each checkpoint, trl's own model card.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import resource
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmops_lab.training import checkpoint
+from llmops_lab.training._trainer import Step, lean_trainer, step_of, teller
+from llmops_lab.training.tokens import Encoded
+
+METHODS = ("lora", "qlora", "full")
+SMALL = 20_000_000  # parameters; on a CPU, a model below this is trained by one thread: others wait longer than they compute
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to tune. ``batch`` is rows a step, ``patience`` how often in a row the validation loss may fail to fall (0: never stops)."""
+
+    method: str = "lora"
+    epochs: float = 3.0
+    learning_rate: float = 1e-2
+    rank: int = 16
+    batch: int = 16
+    max_length: int = 512
+    packing: bool = False
+    seed: int = 7
+    patience: int = 2
+    warmup: float = 0.05
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What came out: the folder, what is in it, and what it took. ``stopped_early`` says that the validation loss had stopped falling."""
+
+    folder: Path
+    digest: str
+    steps: tuple[Step, ...]
+    best: float | None
+    stopped_early: bool
+    resumed_from: int
+    seconds: float
+    cpu_seconds: float
+    peak_memory: int
+    parameters: int
+    trainable: int
+    device: str
+
+
+Tell = Callable[[Step, int], None]
+
+
+def train(
+    base: Path,
+    rows: Sequence[Encoded],
+    validation: Sequence[Encoded],
+    recipe: Recipe,
+    *,
+    work: Path,
+    out: Path,
+    resume: bool,
+    tell: Tell | None,
+) -> Trained:
+    """Train on ``rows`` and write an adapter (``full``: a whole model) to ``out``; checkpoints lie in ``work``, one an epoch or so.
+
+    With ``resume`` it goes on from the newest whole checkpoint there. ``tell`` gets each line of the log and the number of steps to come
+    in all. On one CPU thread the same rows, recipe and versions give the same bytes, resumed or not.
+    """
+    began, cpu = time.perf_counter(), time.process_time()
+    with _quiet():
+        trainer = trainer_for(base, rows, validation, recipe, work=work, tell=tell)
+        with threads_for(trainer.model):
+            last = checkpoint.newest(work) if resume else None
+            trainer.train(resume_from_checkpoint=str(last) if last else None)
+        _save(trainer, out, recipe)
+    state = trainer.state
+    return Trained(
+        folder=out,
+        digest=weights_digest(out),
+        steps=tuple(filter(None, map(step_of, state.log_history))),
+        best=state.best_metric,
+        stopped_early=state.global_step < state.max_steps,
+        resumed_from=checkpoint.step_of(last) if last else 0,
+        seconds=time.perf_counter() - began,
+        cpu_seconds=time.process_time() - cpu,
+        peak_memory=_peak(trainer.args.device.type),
+        parameters=sum(each.numel() for each in trainer.model.parameters()),
+        trainable=sum(each.numel() for each in trainer.model.parameters() if each.requires_grad),
+        device=trainer.args.device.type,
+    )
+
+
+def trainer_for(
+    base: Path, rows: Sequence[Encoded], validation: Sequence[Encoded], recipe: Recipe, *, work: Path, tell: Tell | None
+) -> Any:
+    """The trainer, ready to go: the model loaded, the adapter in place. bfloat16 on a GPU, float32 on the CPU."""
+    from datasets import Dataset
+    from transformers import AutoTokenizer, EarlyStoppingCallback, PrinterCallback
+
+    model = load(base, recipe.method)
+    every = _every(rows, recipe)
+    trainer = lean_trainer()(
+        model=model,
+        args=_arguments(rows, recipe, work, every, judged=bool(validation)),
+        train_dataset=_dataset(Dataset, rows),
+        eval_dataset=_dataset(Dataset, validation) if validation else None,
+        processing_class=AutoTokenizer.from_pretrained(base, local_files_only=True, trust_remote_code=False),
+        peft_config=None if recipe.method == "full" else _lora(recipe),
+        callbacks=[EarlyStoppingCallback(recipe.patience)] if validation and recipe.patience else [],
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(teller(tell))
+    return trainer
+
+
+def load(base: Path, method: str) -> Any:
+    """The base model for training: weights in 4 bits for ``qlora``, bfloat16 on a GPU, float32 on the CPU."""
+    import torch
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    gpu = torch.cuda.is_available()
+    dtype = torch.bfloat16 if gpu else torch.float32
+    how: dict[str, Any] = {"dtype": dtype, "local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
+    if method == "qlora":
+        how["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+        )
+        how["device_map"] = {"": 0 if gpu else "cpu"}
+    return AutoModelForCausalLM.from_pretrained(base, **how)
+
+
+def weights_digest(folder: Path) -> str:
+    """SHA-256 over the safetensors files of a folder, in order of their names: what names an adapter or model."""
+    found = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                found.update(block)
+    return found.hexdigest()
+
+
+@contextlib.contextmanager
+def threads_for(model: Any) -> Iterator[None]:
+    """One CPU thread while a small model is trained; torch's number is put back afterwards."""
+    import torch
+
+    before = torch.get_num_threads()
+    if model.device.type == "cpu" and sum(each.numel() for each in model.parameters()) < SMALL:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _arguments(rows: Sequence[Encoded], recipe: Recipe, work: Path, every: int, *, judged: bool) -> Any:
+    import torch
+    from trl import SFTConfig
+
+    gpu = torch.cuda.is_available()
+    judging: dict[str, Any] = {"eval_strategy": "no"}
+    if judged:
+        judging = {"eval_strategy": "steps", "eval_steps": every, "load_best_model_at_end": True, "metric_for_best_model": "eval_loss"}
+        judging |= {"greater_is_better": False, "prediction_loss_only": True}
+    return SFTConfig(
+        output_dir=str(work),
+        num_train_epochs=recipe.epochs,
+        learning_rate=recipe.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=recipe.warmup,  # below 1: a share of all steps
+        per_device_train_batch_size=rows_a_step(rows, recipe),
+        per_device_eval_batch_size=rows_a_step(rows, recipe),
+        max_length=recipe.max_length,
+        packing=recipe.packing,
+        eval_packing=False,
+        train_sampling_strategy="random" if recipe.packing else "group_by_length",
+        max_grad_norm=1.0,
+        logging_steps=max(1, every // 10),
+        logging_nan_inf_filter=False,  # it waits for the loss of each step; a loss that is no number ends the job with a word
+        save_strategy="steps",
+        save_steps=every,
+        save_total_limit=2,
+        restore_callback_states_from_checkpoint=True,
+        seed=recipe.seed,
+        report_to="none",  # the template tells MLflow, through the workbench's own tracking
+        disable_tqdm=True,
+        use_cpu=not gpu,
+        bf16=gpu,
+        gradient_checkpointing=gpu,
+        dataloader_pin_memory=gpu,
+        **judging,
+    )
+
+
+def rows_a_step(rows: Sequence[Encoded], recipe: Recipe) -> int:
+    """Rows in a batch; packed rows are so much longer that fewer of them hold as many tokens."""
+    if not recipe.packing:
+        return recipe.batch
+    mean = sum(len(each.ids) for each in rows) / len(rows)
+    return max(1, round(recipe.batch * mean / recipe.max_length))
+
+
+def steps_an_epoch(rows: Sequence[Encoded], recipe: Recipe) -> int:
+    """Batches in one pass over the rows (packed: about)."""
+    count = len(rows)
+    if recipe.packing:
+        count = max(1, -(-sum(len(each.ids) for each in rows) // recipe.max_length))
+    return max(1, -(-count // rows_a_step(rows, recipe)))
+
+
+def _every(rows: Sequence[Encoded], recipe: Recipe) -> int:
+    return min(500, steps_an_epoch(rows, recipe))
+
+
+def _lora(recipe: Recipe) -> Any:
+    from peft import LoraConfig
+
+    return LoraConfig(r=recipe.rank, lora_alpha=2 * recipe.rank, target_modules="all-linear", task_type="CAUSAL_LM")
+
+
+def _dataset(kind: Any, rows: Sequence[Encoded]) -> Any:
+    columns = {
+        "input_ids": [each.ids for each in rows],
+        "labels": [each.labels for each in rows],
+        "length": [len(each.ids) for each in rows],
+    }
+    return kind.from_dict(columns)
+
+
+def _save(trainer: Any, out: Path, recipe: Recipe) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    model.save_pretrained(out, safe_serialization=True)
+    (out / "README.md").unlink(missing_ok=True)  # peft's empty form; the model card takes its place
+    if recipe.method == "full":
+        trainer.processing_class.save_pretrained(out)
+
+
+def _peak(device: str) -> int:
+    if device == "cuda":
+        import torch
+
+        return int(torch.cuda.max_memory_allocated())
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars of datasets and transformers: the caller shows its own."""
+    import datasets
+    from transformers.utils import logging
+
+    bars, maps = logging.is_progress_bar_enabled(), datasets.are_progress_bars_disabled()
+    logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if bars:
+            logging.enable_progress_bar()
+        if not maps:
+            datasets.enable_progress_bars()
