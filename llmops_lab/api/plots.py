@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -109,6 +110,51 @@ def latency(cells: Lines) -> Any:
     title = _title("latency", cells, drawn, "cells without a reply")
     axes = {"xaxis": {"title": {"text": "seconds"}, "rangemode": "tozero"}, "yaxis": {"autorange": "reversed", "automargin": True}}
     return figures.Figure(boxes, {**_PLAIN, "title": title, **axes, "height": _height(len(boxes))})
+
+
+def differences(suites: Sequence[Any]) -> Any:
+    """Each suite of a gate: candidate minus champion with its interval, right is better, and how much loss its margin bears."""
+    figures = _plotly()
+
+    drawn = [each for each in suites if each.measured.verdict is not None]
+    _need(drawn, "no suite was compared with a champion")
+    names = [_text(each.suite.name) for each in drawn]
+    ends = [_oriented(each.measured.verdict) for each in drawn]
+    dots = figures.Scatter(
+        x=[middle for middle, _, _ in ends],
+        y=names,
+        mode="markers",
+        marker={"size": 10, "color": ["#1a7f37" if each.passed else "#cf222e" for each in drawn]},
+        error_x={
+            "type": "data",
+            "symmetric": False,
+            "array": [high - middle for middle, _, high in ends],
+            "arrayminus": [middle - low for middle, low, _ in ends],
+        },
+        customdata=[_text(each.outcome) for each in drawn],
+        hovertemplate="%{y}: %{x:+.3f}, %{customdata}<extra></extra>",
+    )
+    bears = [(-each.suite.margin, name) for each, name in zip(drawn, names, strict=True) if each.suite.margin]
+    marks = figures.Scatter(
+        x=[margin for margin, _ in bears],
+        y=[name for _, name in bears],
+        mode="markers",
+        marker={"symbol": "line-ns-open", "size": 22, "color": "#6e7781"},
+        hovertemplate="%{y}: a loss up to %{x:.3f} is borne<extra></extra>",
+    )
+    axes = {"xaxis": {"title": {"text": "candidate minus champion, right is better"}, "zeroline": True, "zerolinecolor": "#57606a"}}
+    axes |= {"yaxis": {"autorange": "reversed", "automargin": True}}
+    title = "difference with its interval; a bar marks the loss that the margin bears"
+    return figures.Figure([marks, dots], {**_PLAIN, "title": {"text": title}, **axes, "height": _height(len(drawn)) + 40})
+
+
+def _oriented(verdict: Any) -> tuple[float, float, float]:
+    """A verdict's difference and interval, turned so that more is better; an open end is drawn at the furthest that is not."""
+    sign = 1 if verdict.higher_is_better else -1
+    middle, low, high = (sign * each for each in (verdict.delta, verdict.ci_low, verdict.ci_high))
+    low, high = min(low, high), max(low, high)
+    reach = max([abs(each - middle) for each in (low, high) if math.isfinite(each)], default=abs(middle) or 1.0)
+    return middle, max(low, middle - reach), min(high, middle + reach)
 
 
 def _apart(points: Sequence[tuple[float, float]]) -> list[str]:
