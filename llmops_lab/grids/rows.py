@@ -62,7 +62,7 @@ def read_rows(source: Any) -> Rows:
         if any(hasattr(value, "tolist") for value in row.values()):
             items[number - 1] = {column: _unwrapped(value) for column, value in row.items()}
     if not items:
-        raise BadInput(f"{name} has no rows. A grid needs at least one.")
+        raise BadInput(f"{name} has no rows; at least one is needed.")
     found = _digest(items, name)
     return Rows(items, _ids(items, name), name, found)
 

@@ -1,0 +1,177 @@
+"""All that is known to be wrong with a job is said before anything starts: template, parameters, what they name, kernel, GPUs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmops_lab import plugins
+from llmops_lab.errors import BadInput, LabError, UnknownName
+from llmops_lab.grids.rows import Rows, read_rows
+from llmops_lab.jobs import gpus as _gpus
+from llmops_lab.jobs import kernels, templates
+from llmops_lab.jobs import parameters as _parameters
+from llmops_lab.jobs.parameters import Parameter
+from llmops_lab.models._ask import open_model
+from llmops_lab.prompts.files import SCHEME, load_prompts
+from llmops_lab.settings import Settings
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A job that can be started. ``parameters``: the value of each, paths made absolute; ``kernel``: the one it will have."""
+
+    template: str
+    path: Path
+    declared: tuple[Parameter, ...]
+    parameters: Mapping[str, Any]
+    kernel: str
+
+
+def check(
+    template: str | Path,
+    parameters: Mapping[str, Any],
+    *,
+    kernel: str | None = None,
+    gpus: int = 0,
+    settings: Settings,
+    cwd: str | Path | None = None,
+) -> Checked:
+    """Everything that can be known before a kernel is started. ``cwd``: where relative paths begin; without it, here.
+
+    Raises UnknownName (template, parameter, column, model, kernel; the known ones are listed), BadInput or MissingExtra.
+    """
+    path = templates.find(template)
+    declared = _parameters.declared(path)
+    values = _parameters.check(declared, parameters)
+    kernel = kernel or _own_kernel(path)
+    kernels.check(kernel, settings)
+    _gpus.check(gpus, settings)
+    named = _Named(Path(cwd) if cwd else Path.cwd(), settings, values)
+    for parameter in declared:
+        for mark in parameter.marks:
+            with _naming(parameter.name):
+                values[parameter.name] = named.checked(mark, values[parameter.name])
+    shipped = path == templates.names_to_paths().get(path.stem)
+    return Checked(path.stem if shipped else str(path), path, tuple(declared), values, kernel)
+
+
+def _own_kernel(path: Path) -> str:
+    found = _parameters.read_notebook(path).get("metadata", {}).get("kernelspec", {}).get("name")
+    return found if isinstance(found, str) and found else kernels.DEFAULT
+
+
+@contextlib.contextmanager
+def _naming(parameter: str) -> Iterator[None]:
+    # An unknown name says itself what it is no name of; any other message begins with the parameter.
+    try:
+        yield
+    except UnknownName:
+        raise
+    except BadInput as error:
+        error.args = (f"{parameter}: {error.args[0]}",)
+        raise
+
+
+class _Named:
+    """What values name: looked up once, and said to be wrong in the words of whoever reads it."""
+
+    def __init__(self, cwd: Path, settings: Settings, values: Mapping[str, Any]) -> None:
+        self._cwd, self._settings, self._values = cwd, settings, values
+        self._rows: dict[Path, Rows] = {}
+
+    def checked(self, mark: str, value: Any) -> Any:
+        """The value, or each of a list's, with paths made absolute. None and empty text name nothing. Raises BadInput."""
+        if isinstance(value, list):
+            return [self.checked(mark, each) for each in value]
+        if value is None or value == "":
+            return value
+        kind, _, more = mark.partition(":")
+        if mark.startswith("column of "):
+            return self._column(mark.removeprefix("column of ").strip(), value)
+        look: dict[str, Callable[[Any, str], Any]] = {
+            "file": self._file,
+            "folder": self._folder,
+            "rows": self._data,
+            "prompts": self._prompts,
+            "model": self._model,
+            "scorer": self._scorer,
+        }
+        return look[kind.strip()](value, more)
+
+    def _path(self, value: str) -> Path:
+        path = self._cwd / templates.home_expanded(value)
+        templates.check_possible(path)
+        return path
+
+    def _file(self, value: str, _: str) -> str:
+        path = self._path(value)
+        if not path.is_file():
+            nearby = sorted(each.name for each in path.parent.iterdir() if each.is_file())[:8] if path.parent.is_dir() else []
+            raise BadInput(f"there is no file {path}.{' In that folder: ' + ', '.join(nearby) + '.' if nearby else ''}")
+        return str(path)
+
+    def _folder(self, value: str, _: str) -> str:
+        path = self._path(value)
+        if not path.is_dir():
+            raise BadInput(f"there is no folder {path}.")
+        return str(path)
+
+    def _read(self, value: str) -> Rows:
+        path = self._path(value)
+        if path not in self._rows:
+            self._rows[path] = read_rows(path)
+        return self._rows[path]
+
+    def _data(self, value: str, wanted: str) -> str:
+        rows = self._read(value)
+        sets = [[name.strip() for name in part.split(",") if name.strip()] for part in wanted.split("|")]
+        if not any(set(columns) <= set(rows.columns) for columns in sets):
+            wants = ", or ".join(" and ".join(columns) for columns in sets)
+            raise BadInput(f"{value} has the columns {', '.join(rows.columns)}; it needs {wants}.")
+        return str(self._path(value))
+
+    def _column(self, parameter: str, value: str) -> str:
+        if self._values.get(parameter):
+            self._read(self._values[parameter]).require(value)
+        return value
+
+    def _prompts(self, value: Any, _: str) -> Any:
+        is_file = isinstance(value, str) and value.endswith(".toml") and not value.startswith(SCHEME)
+        given = self._path(value) if is_file else value
+        load_prompts(given, fetch=self._fetch)
+        return str(given) if is_file else value
+
+    def _fetch(self, address: str) -> Any:
+        from llmops_lab.flows.prompts import library
+
+        return library(self._settings).get(address)
+
+    def _model(self, value: str, _: str) -> str:
+        open_model(value, self._settings)
+        return value
+
+    def _scorer(self, value: str, _: str) -> str:
+        plugins.find("scorers", (value.split() or [value])[0])
+        return value
+
+
+def parameters_of(template: str | Path) -> tuple[Path, list[Parameter]]:
+    """A template's file and what it declares. Raises UnknownName or BadInput."""
+    path = templates.find(template)
+    return path, _parameters.declared(path)
+
+
+def listed() -> dict[str, str]:
+    """Every template by name, with what it does; one that cannot be read says so."""
+    return {name: _summary(path) for name, path in templates.names_to_paths().items()}
+
+
+def _summary(path: Path) -> str:
+    try:
+        return templates.summary(path)
+    except LabError as error:
+        return str(error)
