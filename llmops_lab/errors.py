@@ -5,12 +5,13 @@ LabError                     1   something failed; the message says what to do n
 │   ├── UnknownName          2   a model, scorer, prompt, ... that does not exist (close matches named)
 │   ├── MissingExtra         2   an optional dependency is not installed (the pip command is named)
 │   ├── DoesNotPair          2   two sets of scores that cannot be compared row by row
-│   └── Conflict             2   somebody rated the same item in between; nothing was overwritten
+│   └── Conflict             2   somebody rated the same item, or moved the same alias, in between; nothing was overwritten
 ├── BudgetReached            3   the spend cap stopped the work; what is done is kept
 ├── Unreachable              4   no HTTP answer came back from any call; resumable
 ├── ProviderFault            1   one call failed (``kind`` says how); becomes a failed cell in a grid
 ├── StoreError               1   the ledger could not be written or opened (``path`` says where)
 ├── TamperedPrompt           1   a prompt version whose text no longer matches its recorded hash
+├── TamperedRelease          1   a released version, or a part of it, is no longer what it was when it was registered
 ├── GateFailed               5   a candidate did not pass its gate; the reasons are named
 ├── JobFailed             (its)  a job ended otherwise than well; carries its state, and ends with its exit code
 └── Cancelled              130   stopped by the user; what is done is kept
@@ -95,7 +96,7 @@ class DoesNotPair(BadInput):
 
 
 class Conflict(BadInput):
-    """A rating is not what the writer believed it to be, so nothing was written over it. Carries ``current``: that rating, or None."""
+    """A rating or an alias is not what the writer believed it to be, so nothing was written over it. Carries ``current``: what it is."""
 
     def __init__(self, message: str, current: dict[str, object] | None) -> None:
         self.current = current
@@ -130,6 +131,10 @@ class StoreError(LabError):
 
 class TamperedPrompt(LabError):
     """A stored prompt version no longer has the content hash it was registered with."""
+
+
+class TamperedRelease(LabError):
+    """A model, a bundle or a part that it pins no longer has the digest that it was registered with, so it is not used."""
 
 
 class GateFailed(LabError):

@@ -57,15 +57,17 @@ class Settings:
     trace_sample: float = 0.0
     """Share of a grid's successful cells that also get an MLflow trace (failed cells always do, up to 20)."""
     jobs_at_once: int = 2
-    """Jobs that the service of this project runs at the same time; the others wait."""
+    """Jobs of this project that run at the same time; the others wait (one that ``llmops-lab run`` runs counts, and never waits)."""
     job_idle: float = 600.0
     """Seconds without a job after which the service ends; the next job starts it again."""
     gpus: str = ""
-    """GPUs that jobs may lease, as CUDA_VISIBLE_DEVICES names them ("0,1"), or "none". Empty: CUDA_VISIBLE_DEVICES, else what nvidia-smi counts."""
+    """GPUs that jobs may lease, named as in CUDA_VISIBLE_DEVICES: "0,1", or "none". Empty: that variable, else what nvidia-smi counts."""
     kernel_gateway: str = ""
     """URL of a Jupyter gateway, whose kernels jobs then have as gateway:NAME. Empty: JUPYTER_GATEWAY_URL."""
     reviewer: str = ""
-    """Under whose name ratings made in this kernel are saved. Empty: the system's user name."""
+    """Under whose name ratings made in this kernel are saved, and releases promoted. Empty: the system's user name."""
+    release: Mapping[str, Any] = field(default_factory=dict)
+    """Which aliases there are (``aliases``), which ask for a gate (``gate``) or a second person (``approval``); ``in_order``: true."""
     project: str = ""
     """The project directory that was found (read only); empty when there is none."""
 

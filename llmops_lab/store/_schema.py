@@ -61,6 +61,26 @@ TABLES = (
     """CREATE TABLE IF NOT EXISTS jobs (
         id TEXT PRIMARY KEY, name TEXT NOT NULL, template TEXT NOT NULL, state TEXT NOT NULL, folder TEXT NOT NULL, owner TEXT NOT NULL,
         spec TEXT NOT NULL, record TEXT NOT NULL, submitted {real} NOT NULL, heartbeat {real}, ended {real}, cancel_requested {real})""",
+    # The audit log. Only ever added to, numbered without gaps; ``prev`` is the hash of the entry before. ``name`` is the body's own.
+    """CREATE TABLE IF NOT EXISTS audit (
+        seq INTEGER PRIMARY KEY, at TEXT NOT NULL, kind TEXT NOT NULL, actor TEXT NOT NULL, body TEXT NOT NULL, prev TEXT NOT NULL,
+        hash TEXT NOT NULL, name TEXT NOT NULL)""",
+    # Keys of the served endpoint: never the key itself. ``held_usd`` is what calls in flight may cost at most, ``holds`` has them one by one.
+    """CREATE TABLE IF NOT EXISTS api_keys (
+        id TEXT PRIMARY KEY, name TEXT NOT NULL, sha256 TEXT NOT NULL UNIQUE, rpm INTEGER, budget_usd {real},
+        spent_usd {real} NOT NULL DEFAULT 0, held_usd {real} NOT NULL DEFAULT 0, created {real} NOT NULL, revoked {real})""",
+    """CREATE TABLE IF NOT EXISTS holds (
+        hold TEXT PRIMARY KEY, api_key TEXT NOT NULL, usd {real} NOT NULL, owner TEXT NOT NULL, at {real} NOT NULL)""",
+    # One line a request that was served; ``api_key`` is empty where none was asked for. What was said is not kept here.
+    """CREATE TABLE IF NOT EXISTS served (
+        id TEXT PRIMARY KEY, api_key TEXT NOT NULL, release TEXT NOT NULL, version TEXT NOT NULL, status TEXT NOT NULL, body TEXT NOT NULL,
+        at {real} NOT NULL)""",
+    # Replies that the same request to the same release gets again. ``digest`` covers both.
+    """CREATE TABLE IF NOT EXISTS served_replies (
+        digest TEXT PRIMARY KEY, release TEXT NOT NULL, body TEXT NOT NULL, at {real} NOT NULL)""",
+    # What callers said of served replies; only ever added.
+    """CREATE TABLE IF NOT EXISTS served_feedback (
+        seq {serial}, request TEXT NOT NULL, api_key TEXT NOT NULL, body TEXT NOT NULL, at {real} NOT NULL)""",
     "CREATE INDEX IF NOT EXISTS cells_key ON cells (key)",
     "CREATE INDEX IF NOT EXISTS cells_row ON cells (row_id)",
     "CREATE INDEX IF NOT EXISTS claims_key ON claims (key)",
@@ -72,6 +92,10 @@ TABLES = (
     "CREATE INDEX IF NOT EXISTS items_row ON items (row_id)",
     "CREATE INDEX IF NOT EXISTS cards_judge ON cards (judge)",
     "CREATE INDEX IF NOT EXISTS jobs_state ON jobs (state)",
+    "CREATE INDEX IF NOT EXISTS audit_name ON audit (name, kind)",
+    "CREATE UNIQUE INDEX IF NOT EXISTS api_keys_name ON api_keys (name) WHERE revoked IS NULL",
+    "CREATE INDEX IF NOT EXISTS served_at ON served (at)",
+    "CREATE INDEX IF NOT EXISTS served_feedback_request ON served_feedback (request)",
 )
-LAST = "jobs_state"
+LAST = "served_feedback_request"
 """What is made last: where it is, all the rest is. Whoever adds to the tables makes something new last, or older ledgers never get it."""

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from llmops_lab.errors import BadInput, StoreError
+from llmops_lab.errors import BadInput, LabError, StoreError, Unreachable
 from llmops_lab.settings import Settings, home_dir
 
 DEFAULTS = {
@@ -105,6 +105,23 @@ def client(settings: Settings) -> Any:
             with _mlflow_errors(uri):
                 _clients[uri] = _open(uri, _artifact_root(settings, uri))
         return _clients[uri]
+
+
+@contextlib.contextmanager
+def answering(settings: Settings) -> Iterator[Any]:
+    """A client, for one question or a few: what MLflow refuses is a BadInput, and Unreachable is raised where it does not answer."""
+    if not reachable(settings):
+        raise Unreachable(f"the MLflow server {shown(settings)} does not answer. Nothing was changed; try again once it is back.")
+    opened = client(settings)
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield opened
+    except MlflowException as error:
+        if error.error_code in ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE") and not reachable(settings):
+            raise Unreachable(f"the MLflow server {shown(settings)} stopped answering: {error}") from error
+        refused = error.error_code in ("INVALID_PARAMETER_VALUE", "RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST")
+        raise (BadInput if refused else LabError)(f"MLflow says: {str(error).rstrip('.')}.") from error
 
 
 def shown(settings: Settings) -> str:

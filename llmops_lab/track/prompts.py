@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from llmops_lab.errors import BadInput, LabError, UnknownName, Unreachable
+from llmops_lab.errors import BadInput, LabError, UnknownName
 from llmops_lab.records import canonical
 from llmops_lab.settings import Settings
 from llmops_lab.track import connect
@@ -172,22 +172,8 @@ class Registry:
                     f"the name {name!r} belongs to a model in MLflow, and prompts and models share their names. Choose another."
                 ) from error
 
-    @contextlib.contextmanager
-    def _client(self) -> Iterator[Any]:
-        if not connect.reachable(self._settings):
-            raise Unreachable(
-                f"the MLflow server {connect.shown(self._settings)} does not answer. Nothing was changed; try again once it is back."
-            )
-        client = connect.client(self._settings)
-        from mlflow.exceptions import MlflowException
-
-        try:
-            yield client
-        except MlflowException as error:
-            if error.error_code in ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE") and not connect.reachable(self._settings):
-                raise Unreachable(f"the MLflow server {connect.shown(self._settings)} stopped answering: {error}") from error
-            refused = error.error_code in ("INVALID_PARAMETER_VALUE", "RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST")
-            raise (BadInput if refused else LabError)(f"MLflow says: {str(error).rstrip('.')}.") from error
+    def _client(self) -> contextlib.AbstractContextManager[Any]:
+        return connect.answering(self._settings)
 
 
 def _check(draft: StoredPrompt, tags: Mapping[str, str], content: Mapping[str, Any]) -> None:
