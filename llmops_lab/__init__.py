@@ -24,6 +24,7 @@ _HOME = {
     "configure": "llmops_lab.settings",
     "gate": "llmops_lab.api.gate",
     "grid": "llmops_lab.api.calls",
+    "job_form": "llmops_lab.api.job_form",
     "judge": "llmops_lab.api.judge",
     "judge_bias": "llmops_lab.api.bias",
     "load": "llmops_lab.api.calls",

@@ -22,6 +22,7 @@ NAMES = [
     "estimate",
     "gate",
     "grid",
+    "job_form",
     "judge",
     "judge_bias",
     "load",

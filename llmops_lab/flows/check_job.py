@@ -166,11 +166,12 @@ def parameters_of(template: str | Path) -> tuple[Path, list[Parameter]]:
 
 
 def listed() -> dict[str, str]:
-    """Every template by name, with what it does; one that cannot be read says so."""
-    return {name: _summary(path) for name, path in templates.names_to_paths().items()}
+    """Every shipped template by name, with what it does; one that cannot be read says so."""
+    return {name: summary_of(path) for name, path in templates.names_to_paths().items()}
 
 
-def _summary(path: Path) -> str:
+def summary_of(path: Path) -> str:
+    """What a template says of itself, or why it cannot be read."""
     try:
         return templates.summary(path)
     except LabError as error:

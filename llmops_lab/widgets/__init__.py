@@ -25,7 +25,7 @@ def bundle(view: View) -> tuple[dict[str, Any], dict[str, Any]]:
     """(data, metadata) of a view for the cell that runs."""
     plain, page = view.page()
     data: dict[str, Any] = {"text/plain": plain, "text/html": page}
-    if not _watched():
+    if not watched():
         return data, {}
     missing = _missing(view.name)
     if missing:
@@ -38,7 +38,8 @@ def bundle(view: View) -> tuple[dict[str, Any], dict[str, Any]]:
     return data, {"llmops_lab": {"view": view.name}}
 
 
-def _watched() -> bool:
+def watched() -> bool:
+    """Whether a person sees this notebook, so that what is live can be shown."""
     from IPython import get_ipython
 
     return is_live(get_ipython()) and os.environ.get("LLMOPS_LAB_STATIC", "") != "1"
