@@ -21,18 +21,20 @@ from urllib.parse import urlsplit
 from llmops_lab.errors import LabError
 from llmops_lab.redact import redact
 from llmops_lab.settings import Settings, home_dir
-from llmops_lab.track import asks, connect, datasets, gates, reviews, runs, traces
+from llmops_lab.track import asks, connect, datasets, gates, jobs, reviews, runs, traces, tuned
 
 Pending = tuple[int, str, Mapping[str, Any]]
 Delivered = tuple[int, str | None, str | None]
 KINDS: dict[str, Callable[..., str]] = {
     "grid": runs.log_grid,
+    "job": jobs.log_job,
     "trace": traces.log_trace,
     "ask": asks.log_ask,
     "dataset": datasets.merge_records,
     "rating": reviews.log_ratings,
     "review": reviews.log_review,
     "gate": gates.log_gate,
+    "tuned": tuned.log_tuned,
 }
 _LOCAL_SECONDS = 15.0  # a store in a file is never down, at most locked for a moment by another process
 _TOTAL = 5  # a server that moves, but slowly, is waited for this many times longer than a silent one

@@ -139,6 +139,15 @@ def load(base: Path, method: str) -> Any:
     return AutoModelForCausalLM.from_pretrained(base, **how)
 
 
+def adapted(model: Any, recipe: Recipe) -> Any:
+    """The model with a new adapter on it, as the trainer makes it; ``full``: the model itself."""
+    from peft import get_peft_model, prepare_model_for_kbit_training
+
+    if recipe.method == "full":
+        return model
+    return get_peft_model(prepare_model_for_kbit_training(model) if recipe.method == "qlora" else model, _lora(recipe))
+
+
 def weights_digest(folder: Path) -> str:
     """SHA-256 over the safetensors files of a folder, in order of their names: what names an adapter or model."""
     found = hashlib.sha256()
@@ -161,6 +170,15 @@ def threads_for(model: Any) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def random_as_before() -> Iterator[None]:
+    """Random numbers drawn inside do not change those drawn afterwards."""
+    import torch
+
+    with torch.random.fork_rng():
+        yield
 
 
 def _arguments(rows: Sequence[Encoded], recipe: Recipe, work: Path, every: int, *, judged: bool) -> Any:

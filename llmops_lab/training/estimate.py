@@ -1,0 +1,177 @@
+"""What a tuning will take, before it starts: memory by a formula that is told, time by a few steps that are measured.
+
+Memory in bytes, ``w`` for a weight (4 on the CPU, 2 on a GPU; ``qlora``: 0.5 for the linear layers and a 64th of 4 for their scales):
+
+    weights       parameters x w
+    trained       trained parameters x (gradient + two moments of Adam = 12, and 4 for an adapter's own weights)
+    activations   a layer: tokens of the largest batch x hidden x (34 + 5 x heads x length / hidden) x w / 2
+                  (Korthikanti et al. 2022, equation 2), times layers; on a GPU, where each layer is computed anew on the way back,
+                  two bytes x tokens x hidden for each layer and one layer in full
+    logits        tokens of the largest batch x vocabulary x 4 x 2
+
+and half a gigabyte for torch itself. It is right within a factor of two or so; on a GPU the longest batch is also tried, and measured.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmops_lab.training import sft
+from llmops_lab.training.sft import Recipe
+from llmops_lab.training.tokens import Encoded
+
+_TORCH = 512 << 20
+_STEPS = 3
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Steps, tokens and seconds to come, and bytes of memory at the peak (``parts`` says for what) beside those that are free."""
+
+    steps: int
+    tokens: int
+    seconds: float
+    memory: int
+    parts: dict[str, int]
+    free: int
+    device: str
+
+    def __str__(self) -> str:
+        fits = "" if self.memory <= self.free else "  It will probably NOT fit: lower batch, max_length or rank, or use qlora."
+        parts = ", ".join(f"{name} {_bytes(size)}" for name, size in self.parts.items())
+        return (
+            f"{self.steps:,} steps, {self.tokens:,} tokens, about {_seconds(self.seconds)} on {self.device}; "
+            f"about {_bytes(self.memory)} of memory ({parts}), {_bytes(self.free)} free.{fits}"
+        )
+
+
+def estimate(base: Path, rows: Sequence[Encoded], validation: Sequence[Encoded], recipe: Recipe) -> Estimate:
+    """Measure a few steps on a copy of the model that is thrown away, and work out the memory. Training is not touched by it."""
+    config = json.loads((base / "config.json").read_text("utf-8"))
+    text = {**config, **(config.get("text_config") or {})}
+    device, free = _device()
+    width = 2 if device == "cuda" else 4
+    tokens = max(_padded(batch) for batch in _batches(rows, recipe))
+    longest = max(len(each.ids) for each in rows)
+    steps = round(sft.steps_an_epoch(rows, recipe) * recipe.epochs)
+    in_all = round(sum(_padded(batch) for batch in _batches(rows, recipe)) * recipe.epochs)
+    parts = _parts(base, text, recipe, width, tokens, longest, checkpointed=device == "cuda")
+    a_token, peak = _measured(base, rows, recipe)
+    checks = (steps // max(1, min(500, sft.steps_an_epoch(rows, recipe)))) * sum(len(each.ids) for each in validation)
+    seconds = a_token * (in_all + checks / 3)  # without the way back, a third
+    return Estimate(steps, in_all, seconds, max(sum(parts.values()), peak), parts, free, device)
+
+
+def weights_of(base: Path) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor in a folder's safetensors files, from their headers alone."""
+    found: dict[str, tuple[int, ...]] = {}
+    for path in sorted(base.glob("*.safetensors")):
+        with path.open("rb") as file:
+            header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
+        found |= {name: tuple(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__"}
+    return found
+
+
+def _parts(
+    base: Path, config: dict[str, Any], recipe: Recipe, width: int, tokens: int, length: int, *, checkpointed: bool
+) -> dict[str, int]:
+    shapes = weights_of(base)
+    linear = {name: shape for name, shape in shapes.items() if len(shape) == 2 and not any(part in name for part in ("embed", "lm_head"))}
+    whole = sum(_size(shape) for shape in shapes.values())
+    inner = sum(_size(shape) for shape in linear.values())
+    packed = round(inner * (0.5 + 4 / 64)) if recipe.method == "qlora" else inner * width
+    adapter = sum(recipe.rank * sum(shape) for shape in linear.values())
+    trained = whole * 12 if recipe.method == "full" else adapter * 16
+    hidden, heads, layers = (int(config.get(name) or 1) for name in ("hidden_size", "num_attention_heads", "num_hidden_layers"))
+    layer = round(tokens * hidden * (34 + 5 * heads * length / hidden) * width / 2)
+    activations = layer + layers * tokens * hidden * 2 if checkpointed else layer * layers
+    return {
+        "weights": (whole - inner) * width + packed,
+        "trained": trained,
+        "activations": activations,
+        "logits": tokens * int(config.get("vocab_size") or 1) * 8,
+        "torch": _TORCH,
+    }
+
+
+def _measured(base: Path, rows: Sequence[Encoded], recipe: Recipe) -> tuple[float, int]:
+    """(seconds a token, bytes at the peak on a GPU or 0), from a few steps; on a GPU the longest batch is one of them."""
+    import torch
+
+    with sft.random_as_before():
+        model = sft.adapted(sft.load(base, recipe.method), recipe)
+    device = model.device
+    optimiser = torch.optim.AdamW([each for each in model.parameters() if each.requires_grad], lr=0.0)
+    batches = _batches(rows, recipe)
+    chosen = [batches[len(batches) * place // (_STEPS + 1)] for place in range(1, _STEPS + 1)]
+    warm = max(batches, key=_padded) if device.type == "cuda" else chosen[0]
+    with sft.threads_for(model), sft.random_as_before():
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        bare_step(model, optimiser, warm)
+        began = time.perf_counter()
+        for batch in chosen:
+            bare_step(model, optimiser, batch)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+    spent = (time.perf_counter() - began) / sum(map(_padded, chosen))
+    return spent, int(torch.cuda.max_memory_allocated()) if device.type == "cuda" else 0
+
+
+def bare_step(model: Any, optimiser: Any, batch: Sequence[Encoded]) -> Any:
+    """One step as a plain PyTorch loop does it: pad, forward with labels, backward, clip, step. Returns the loss."""
+    import torch
+
+    width = max(len(each.ids) for each in batch)
+    ids = torch.zeros(len(batch), width, dtype=torch.long)
+    labels = torch.full((len(batch), width), -100)
+    mask = torch.zeros(len(batch), width, dtype=torch.long)
+    for row, each in enumerate(batch):
+        ids[row, : len(each.ids)] = torch.tensor(each.ids)
+        labels[row, : len(each.ids)] = torch.tensor(each.labels)
+        mask[row, : len(each.ids)] = 1
+    there = model.device
+    loss = model(input_ids=ids.to(there), attention_mask=mask.to(there), labels=labels.to(there), use_cache=False).loss
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_((each for each in model.parameters() if each.requires_grad), 1.0)
+    optimiser.step()
+    optimiser.zero_grad(set_to_none=True)
+    return loss
+
+
+def _batches(rows: Sequence[Encoded], recipe: Recipe) -> list[Sequence[Encoded]]:
+    return [rows[at : at + recipe.batch] for at in range(0, len(rows), recipe.batch)]
+
+
+def _padded(batch: Sequence[Encoded]) -> int:
+    return len(batch) * max(len(each.ids) for each in batch)
+
+
+def _size(shape: Sequence[int]) -> int:
+    count = 1
+    for side in shape:
+        count *= side
+    return count
+
+
+def _device() -> tuple[str, int]:
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda", int(torch.cuda.mem_get_info()[0])
+    lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines()) if Path("/proc/meminfo").exists() else {}
+    return "cpu", int(lines.get("MemAvailable", "0 kB").split()[0]) * 1024
+
+
+def _bytes(count: float) -> str:
+    return f"{count / (1 << 30):.1f} GB" if count >= 1 << 30 else f"{count / (1 << 20):.0f} MB"
+
+
+def _seconds(count: float) -> str:
+    return f"{count:.0f} s" if count < 120 else f"{count / 60:.0f} min" if count < 7200 else f"{count / 3600:.1f} h"
