@@ -19,6 +19,7 @@ from llmops_lab.errors import StoreError
 from llmops_lab.escapes import storable
 from llmops_lab.records import canonical
 from llmops_lab.redact import Redactor
+from llmops_lab.store._owner import is_alive, is_here
 from llmops_lab.store.ledger import Ledger
 
 FIRST = "0" * 64
@@ -100,6 +101,11 @@ def entries(ledger: Ledger, *, kind: str = "", name: str = "") -> list[Entry]:
     wanted = {column: storable(value) for column, value in (("kind", kind), ("name", name)) if value}
     where = f" WHERE {' AND '.join(f'{column} = ?' for column in wanted)}" if wanted else ""
     return [_entry(row) for row in ledger.select(f"{_READ}{where} ORDER BY seq", tuple(wanted.values()))]
+
+
+def is_gone(owner: str) -> bool:
+    """Whether the process of this ``Ledger.owner`` is known to have ended; of one on another host nobody knows."""
+    return is_here(owner) and not is_alive(owner)
 
 
 def verify(ledger: Ledger, heads: Iterable[tuple[int, str, str]] = ()) -> Verified:

@@ -1,0 +1,30 @@
+"""What happened to a registered name: every move of its aliases, who made it, on what evidence, and what was refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llmops_lab.flows.move_alias import settle
+from llmops_lab.governance.release import Move, history
+from llmops_lab.settings import Settings
+from llmops_lab.store import audit
+from llmops_lab.store.ledger import open_ledger
+from llmops_lab.track.registry import Name, Registry, Version
+
+
+@dataclass(frozen=True)
+class Story:
+    """A name as it is now, its versions (newest first), and what happened to it (oldest first)."""
+
+    found: Name
+    versions: tuple[Version, ...]
+    moves: tuple[Move, ...]
+
+
+def story(name: str, settings: Settings) -> Story:
+    """Settle what a crash left open, then tell. Raises UnknownName, Unreachable."""
+    registry, ledger = Registry(settings), open_ledger(settings)
+    settle(name, registry, ledger)
+    entries = audit.entries(ledger, name=name)
+    found = registry.find(name)
+    return Story(found, tuple(registry.versions(name)), tuple(history(entries, dict(found.aliases))))

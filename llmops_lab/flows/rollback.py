@@ -1,0 +1,37 @@
+"""An alias goes back to where it was before, in one step: no gate and no second person, for this is what one does in haste."""
+
+from __future__ import annotations
+
+from llmops_lab.errors import BadInput
+from llmops_lab.flows.audit import person
+from llmops_lab.flows.move_alias import Planned, last_move, move, settle
+from llmops_lab.flows.promote import Released, audited
+from llmops_lab.flows.resolve import resolve
+from llmops_lab.governance.approvals import Rules
+from llmops_lab.governance.release import earlier, moves, retired
+from llmops_lab.settings import Settings
+from llmops_lab.store import audit
+from llmops_lab.store.ledger import open_ledger
+from llmops_lab.track.registry import Registry
+
+
+def rollback(name: str, alias: str, settings: Settings, *, why: str = "") -> Released:
+    """Move the alias to the version that it had before; repeated, it goes back further. Retired versions are passed over.
+
+    Raises BadInput where there is none, TamperedRelease or TamperedPrompt where that version is not what it was, Conflict.
+    """
+    rules, registry, ledger = Rules.of(settings.release), Registry(settings), open_ledger(settings)
+    actor = person(settings)
+    with audited(ledger, actor, {"name": name, "alias": alias, "why": why, "rollback": True}):
+        rules.checked(alias)
+        settle(name, registry, ledger)
+        found, entries = registry.find(name), audit.entries(ledger, name=name)
+        now = found.aliases.get(alias)
+        candidates = earlier(moves(entries, alias), now, retired(entries))
+        if not candidates:
+            raise BadInput(f"{name}@{alias} has no earlier version to go back to. Its history: llmops-lab history {name}.")
+        target = resolve(name, candidates[-1], settings)
+        body = {"name": name, "version": target.version, "previous": now, "alias": alias, "kind": found.kind, "digest": target.digest}
+        planned = Planned(found, alias, "rolling_back", {**body, "author": target.author, "why": why}, actor, last_move(entries, alias))
+        done = move(planned, registry, ledger)
+        return Released(name, found.kind, target.version, alias, now, True, done.seq, target.digest)
