@@ -1,58 +1,103 @@
-"""Serve models: a spec such as ``tiny``, as an OpenAI-compatible server."""
+"""Serve releases and models as an OpenAI-compatible server."""
 
 from __future__ import annotations
 
-import dataclasses
+import asyncio
+import functools
+import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from llmops_lab.models._ask import most_it_can_cost, open_model
-from llmops_lab.models._provider import Provider
-from llmops_lab.records import Reply, Request, digest
-from llmops_lab.serving.release import Release
-from llmops_lab.settings import Settings, load
+from llmops_lab.errors import BadInput, UnknownName
+from llmops_lab.escapes import inert
+from llmops_lab.flows.deliver import deliver
+from llmops_lab.flows.resolve import address
+from llmops_lab.flows.serve_follow import follow
+from llmops_lab.flows.serve_release import is_model, load
+from llmops_lab.plugins import names as plugin_names
+from llmops_lab.redact import redact
+from llmops_lab.serving.app import make_app
+from llmops_lab.serving.cache import Cache
+from llmops_lab.serving.desk import Desk
+from llmops_lab.serving.journal import Journal
+from llmops_lab.serving.keys import Books, Gate
+from llmops_lab.serving.listen import bound, is_loopback, run
+from llmops_lab.serving.metrics import Metrics
+from llmops_lab.serving.release import Release, Shelf
+from llmops_lab.settings import Settings
+from llmops_lab.settings import load as settings_now
+from llmops_lab.store.keys import settle_dead
+from llmops_lab.store.ledger import Ledger, open_ledger
 
 
-def serve(names: Sequence[str], *, host: str, port: int, ready: Callable[[str], None], settings: Settings | None = None) -> bool:
-    """Serve until SIGINT or SIGTERM; False when requests were cut off at the end."""
-    from llmops_lab.serving.app import Desk, make_app
-    from llmops_lab.serving.listen import bound, run
-    from llmops_lab.serving.release import Shelf
+def serve(names: Sequence[str], *, host: str, port: int, share: float | None, ready: Callable[[str, bool], None]) -> bool:
+    """Serve until SIGINT or SIGTERM; False when requests were cut off at the end. ``share`` of the requests are traced in MLflow.
 
-    settings = settings or load()
+    ``ready`` gets the base URL and whether keys are asked for. Raises LabError before anything is loaded for a port that is taken,
+    a name that does not exist, or an address that others can reach while there are no keys.
+    """
+    settings = settings_now()
+    _check(names)
     at = bound(host, port)
     with at:
-        shelf = Shelf([_of_model(name, settings) for name in names])
-        url = f"http://{host}:{at.getsockname()[1]}/v1"
-        return run(make_app(Desk(shelf)), at, ready=lambda: ready(url))
+        ledger = open_ledger(settings)
+        gate = Gate(ledger)
+        _check_open(host, gate)
+        lost = settle_dead(ledger)
+        if lost:
+            say(f"{lost:g} USD that a server that is gone had held count as spent")
+        shelf = asyncio.run(_loaded(names, settings))
+        books, metrics = Books(ledger, say), Metrics()
+        journal = Journal(
+            ledger,
+            metrics,
+            share=settings.trace_sample if share is None else share,
+            trace=functools.partial(_trace, ledger, settings),
+            say=say,
+        )
+        for release in shelf.current.values():
+            metrics.serving(release.name, release.version, release.digest)
+        desk = Desk(shelf, gate, books, Cache(ledger, say), metrics, journal)
+        tasks = [functools.partial(follow, name, shelf, metrics, settings, say=say) for name in shelf.current]
+        app = make_app(desk, ledger, books, tasks=tasks, say=say)
+        url = f"http://{f'[{host}]' if ':' in host else host}:{at.getsockname()[1]}/v1"
+        return run(app, at, ready=lambda: ready(url, gate.guarded))
 
 
-def _of_model(spec: str, settings: Settings) -> Release:
-    provider = open_model(spec, settings)
-
-    return Release(
-        name=spec,
-        version="",
-        digest=digest([provider.identity]),
-        model=spec,
-        ask=_asker(provider, settings.timeout),
-        prepare=lambda wanted: wanted.request,
-        most_usd=lambda request: None if provider.price is None else most_it_can_cost(request, provider.price, settings.timeout),
-        sure=lambda request: _is_sure(provider, request),
-        close=provider.close,
-    )
+def _check(names: Sequence[str]) -> None:
+    for name in names:
+        if is_model(name):
+            continue
+        if "@" not in name and "/" not in name:
+            hint = "A registered name needs an alias: NAME@production."
+            raise UnknownName("model or release", name, plugin_names("models"), hint)
+        address(name)
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        raise BadInput(f"{', '.join(sorted(twice))} is named twice.")
 
 
-def _asker(provider: Provider, timeout: float) -> Any:
-    async def ask(request: Request, *, on_text: Callable[[str], None] | None = None) -> Reply:
-        reply = await provider.ask(request, timeout=timeout, on_text=on_text)
-        if provider.price is None or reply.cost_usd is not None:
-            return reply
-        return dataclasses.replace(reply, cost_usd=provider.price.cost(reply.usage, reply.latency_s))
-
-    return ask
+def _check_open(host: str, gate: Gate) -> None:
+    if not is_loopback(host) and not gate.guarded:
+        raise BadInput(f"{host} can be reached from elsewhere, and there are no keys. First: llmops-lab keys create NAME")
 
 
-def _is_sure(provider: Provider, request: Request) -> bool:
-    temperature = request.params.get("temperature", 0 if provider.local else None)
-    return temperature == 0 or request.params.get("seed") is not None
+async def _loaded(names: Sequence[str], settings: Settings) -> Shelf:
+    found: dict[str, Release] = {}
+    for name in names:
+        found[name] = await load(name, settings, beside=found)
+    return Shelf(list(found.values()))
+
+
+def _trace(ledger: Ledger, settings: Settings, batch: list[dict[str, Any]]) -> None:
+    for payload in batch:
+        kind = payload.pop("kind")
+        ledger.outbox_add(kind, {**payload, "experiment": settings.experiment})
+    deliver(ledger, settings)
+
+
+def say(text: str) -> None:
+    """A line of the server's log, on stderr: no secrets, nothing that drives a terminal."""
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    print(f"{stamp} {inert(redact(text.strip()))}", file=sys.stderr, flush=True)

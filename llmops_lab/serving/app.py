@@ -1,124 +1,156 @@
-"""The endpoints: chat completions (whole and streamed), models, health."""
+"""The application: its routes, what is told of its health, feedback, and typed errors for everything else."""
 
 from __future__ import annotations
 
 import asyncio
-import uuid
-from collections.abc import Awaitable, Callable
+import contextlib
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
-from starlette.applications import Starlette
-from starlette.routing import Route
-
-from llmops_lab.errors import BadInput, ProviderFault
-from llmops_lab.records import Reply
+from llmops_lab.errors import LabError
+from llmops_lab.redact import redact
 from llmops_lab.serving import http
-from llmops_lab.serving.protocol import ApiError, Asked, Stream, asked, completion, encode, fault_error
-from llmops_lab.serving.release import Release, Shelf
+from llmops_lab.serving.desk import Desk
+from llmops_lab.serving.keys import Books
+from llmops_lab.serving.listen import is_loopback
+from llmops_lab.serving.protocol import ApiError, encode, feedback_of
+from llmops_lab.store.ledger import Ledger
+from llmops_lab.store.served import feedback_row, request
 
-_STREAM = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+Handle = Callable[[http.Scope, http.Receive, http.Send], Awaitable[None]]
+_FORWARDED = (b"forwarded", b"x-forwarded-for", b"x-real-ip")
 
 
 class Endpoint:
     """An ASGI application for one path, which Starlette calls as it is: no request or response objects are made."""
 
-    def __init__(self, handle: Callable[[http.Scope, http.Receive, http.Send], Awaitable[None]]) -> None:
-        self._handle = handle
+    def __init__(self, handle: Handle, say: Callable[[str], None]) -> None:
+        self._handle, self._say = handle, say
 
     async def __call__(self, scope: http.Scope, receive: http.Receive, send: http.Send) -> None:
-        """Answer one request."""
-        await self._handle(scope, receive, send)
+        """Answer one request; an error gets OpenAI's shape, also one that nobody foresaw."""
+        begun = False
 
+        async def noted(message: Any) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
 
-class Desk:
-    """Where requests come in."""
-
-    def __init__(self, shelf: Shelf) -> None:
-        self._shelf = shelf
-
-    async def chat(self, scope: http.Scope, receive: http.Receive, send: http.Send) -> None:
-        """POST /v1/chat/completions."""
-        number = f"chatcmpl-{uuid.uuid4().hex}"
-        mark = [(b"x-request-id", number.encode())]
         try:
-            wanted = asked(await http.read_body(receive, http.headers_of(scope)))
-            release = self._shelf.enter(wanted.model)
-            try:
-                await self._answer(number, wanted, release, receive, send)
-            finally:
-                await release.leave()
-        except ApiError as error:
-            await http.refuse(send, error, mark)
+            await self._handle(scope, receive, noted)
         except http.Gone:
             return
+        except ApiError as error:
+            await http.refuse(send, error, [])
+        except LabError as error:
+            await http.refuse(send, ApiError(503, str(error), code="unavailable", kind="api_error"), [])
+        except Exception:
+            self._say(traceback.format_exc())
+            if begun:
+                raise  # half an answer must not look like a whole one: the connection is closed
+            await http.refuse(send, ApiError(500, "this server broke; its log says how.", code="internal_error", kind="api_error"), [])
 
-    async def _answer(self, number: str, wanted: Asked, release: Release, receive: http.Receive, send: http.Send) -> None:
-        try:
-            request = release.prepare(wanted)
-            with http.cancelled_when_gone(receive):
-                if wanted.stream:
-                    await self._streamed(number, wanted, release, request, send)
-                    return
-                reply = await release.ask(request)
-        except BadInput as error:
-            raise ApiError(400, str(error), code="bad_request", param="prompt_variables") from None
-        except ProviderFault as fault:
-            raise fault_error(fault) from None
-        await http.answer(send, 200, encode(completion(number, release.name, reply)), [(b"x-request-id", number.encode())])
 
-    async def _streamed(self, number: str, wanted: Asked, release: Release, request: Any, send: http.Send) -> None:
-        pieces: asyncio.Queue[str | None] = asyncio.Queue()
-        asking = asyncio.ensure_future(release.ask(request, on_text=pieces.put_nowait))
-        asking.add_done_callback(lambda _: pieces.put_nowait(None))
-        try:
-            first = await pieces.get()
-            if first is None:
-                asking.result()  # what goes wrong before the first piece is told by the status
-            await self._send_stream(Stream(number, release.name), wanted, first, pieces, asking, send)
-        finally:
-            asking.cancel()
+class Office:
+    """All but chat: models, health, metrics, feedback."""
 
-    async def _send_stream(
-        self,
-        events: Stream,
-        wanted: Asked,
-        first: str | None,
-        pieces: asyncio.Queue[str | None],
-        asking: asyncio.Future[Reply],
-        send: http.Send,
-    ) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": _STREAM})
-        waiting, piece = events.start(), first
-        while piece is not None:
-            waiting += events.piece(piece)
-            if pieces.empty():
-                await send({"type": "http.response.body", "body": waiting, "more_body": True})
-                waiting = b""
-            piece = await pieces.get()
-        try:
-            waiting += events.end(asking.result(), include_usage=wanted.include_usage)
-        except ProviderFault as fault:
-            waiting += events.error(fault_error(fault))
-        await send({"type": "http.response.body", "body": waiting})
+    def __init__(self, desk: Desk, ledger: Ledger) -> None:
+        self._desk, self._ledger = desk, ledger
 
     async def models(self, scope: http.Scope, receive: http.Receive, send: http.Send) -> None:
         """GET /v1/models."""
+        await self._desk.gate.admit(http.headers_of(scope))
         data = [
             {"id": name, "object": "model", "created": int(release.since), "owned_by": "llmops-lab"}
-            for name, release in self._shelf.current.items()
+            for name, release in self._desk.shelf.current.items()
         ]
         await http.answer(send, 200, encode({"object": "list", "data": data}), [])
 
     async def health(self, scope: http.Scope, receive: http.Receive, send: http.Send) -> None:
-        """GET /health."""
-        await http.answer(send, 200, encode({"status": "ok"}), [])
+        """GET /health: ``ok``, or ``stuck`` while a newer version is wanted that cannot be served. Details for insiders alone."""
+        shelf = self._desk.shelf
+        body: dict[str, Any] = {"status": "stuck" if shelf.problems else "ok"}
+        with contextlib.suppress(ApiError):
+            await self._insider(scope)
+            body["releases"] = [
+                {
+                    "name": name,
+                    "version": release.version,
+                    "digest": release.digest,
+                    "model": redact(release.model),
+                    "since": release.since,
+                    "in_flight": release.in_flight,
+                    "problem": redact(shelf.problems.get(name, "")),
+                }
+                for name, release in shelf.current.items()
+            ]
+        await http.answer(send, 200, encode(body), [])
+
+    async def metrics(self, scope: http.Scope, receive: http.Receive, send: http.Send) -> None:
+        """GET /metrics."""
+        await self._insider(scope)
+        text, kind = self._desk.metrics.pages()
+        await http.answer(send, 200, text, [], kind=kind.encode())
+
+    async def feedback(self, scope: http.Scope, receive: http.Receive, send: http.Send) -> None:
+        """POST /v1/feedback: what a caller says of a reply that it got."""
+        headers = http.headers_of(scope)
+        holder = await self._desk.gate.admit(headers)
+        key = holder.key.id if holder else ""
+        ident, said = feedback_of(await http.read_body(receive, headers))
+        known = self._desk.journal.recent(ident) or await asyncio.to_thread(request, self._ledger, ident)
+        if known is None or known["api_key"] != key:
+            raise ApiError(404, f"no request {ident!r:.100} was answered under this key.", code="unknown_request", param="request_id")
+        said = {name: redact(value) if isinstance(value, str) else value for name, value in said.items()}
+        await asyncio.to_thread(self._ledger.write, feedback_row(ident, key, said))
+        if known["traced"]:
+            by = holder.key.name if holder else "caller"
+            self._desk.journal.pass_on({"kind": "served_feedback", "request": ident, "by": by, **said})
+        await http.answer(send, 200, encode({"object": "feedback", "request_id": ident, "traced": known["traced"]}), [])
+
+    async def _insider(self, scope: http.Scope) -> None:
+        # Whoever is on this machine may look; through a proxy, or from elsewhere, it takes a key.
+        headers, peer = http.headers_of(scope), (scope.get("client") or ("",))[0]
+        if not is_loopback(peer) or any(name in headers for name in _FORWARDED):
+            await self._desk.gate.holder(headers)
 
 
-def make_app(desk: Desk) -> Starlette:
-    """The routes, and typed errors for all that is none."""
-    routes = [
-        Route("/v1/chat/completions", Endpoint(desk.chat), methods=["POST"]),
-        Route("/v1/models", Endpoint(desk.models), methods=["GET"]),
-        Route("/health", Endpoint(desk.health), methods=["GET"]),
+def make_app(
+    desk: Desk, ledger: Ledger, books: Books, *, tasks: Sequence[Callable[[], Coroutine[Any, Any, None]]], say: Callable[[str], None]
+) -> Any:
+    """The Starlette application. ``tasks`` run as long as it does."""
+    from starlette.applications import Starlette
+    from starlette.responses import Response
+    from starlette.routing import Route
+
+    office = Office(desk, ledger)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Any) -> AsyncIterator[None]:
+        running = [asyncio.create_task(task()) for task in (desk.gate.follow, *tasks)]
+        try:
+            yield
+        finally:
+            for each in running:
+                each.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+            await desk.shelf.close()
+            await asyncio.to_thread(books.close)
+            await asyncio.to_thread(desk.journal.close)
+
+    async def typed(_: Any, error: Any) -> Response:
+        known = ", ".join(f"{next(iter(route.methods & {'GET', 'POST'}))} {route.path}" for route in routes)
+        code, what = ("method_not_allowed", "another method") if error.status_code == 405 else ("unknown_url", "no such path")
+        refused = ApiError(error.status_code, f"{what} is served here. Known: {known}.", code=code)
+        return Response(encode(refused.body), error.status_code, headers=error.headers, media_type="application/json")
+
+    served: list[tuple[str, str, Handle]] = [
+        ("POST", "/v1/chat/completions", desk.chat),
+        ("GET", "/v1/models", office.models),
+        ("POST", "/v1/feedback", office.feedback),
+        ("GET", "/health", office.health),
+        ("GET", "/metrics", office.metrics),
     ]
-    return Starlette(routes=routes)
+    routes = [Route(path, Endpoint(handle, say), methods=[method]) for method, path, handle in served]
+    return Starlette(routes=routes, lifespan=lifespan, exception_handlers={404: typed, 405: typed})

@@ -80,20 +80,20 @@ async def refuse(send: Send, error: ApiError, headers: list[tuple[bytes, bytes]]
 def cancelled_when_gone(receive: Receive) -> Iterator[None]:
     """Inside it, a client that hangs up cancels what the current task waits for; raises Gone then."""
     task, gone = asyncio.current_task(), False
-    assert task is not None
 
     async def watch() -> None:
         nonlocal gone
         while (await receive())["type"] != "http.disconnect":
             continue
         gone = True
-        task.cancel()
+        if task is not None:
+            task.cancel()
 
     watching = asyncio.create_task(watch())
     try:
         yield
     except asyncio.CancelledError:
-        if gone:
+        if gone and task is not None:
             task.uncancel()
             raise Gone from None
         raise

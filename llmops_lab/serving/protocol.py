@@ -171,6 +171,8 @@ def _params(body: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in _NOTHING.items():
         if params.get(name) == value:
             del params[name]
+    if params.pop("logprobs", None) or params.get("top_logprobs"):
+        raise ApiError(400, "logprobs are not given here.", code="unsupported_value", param="logprobs")
     return params
 
 
@@ -179,6 +181,18 @@ def _variables(body: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise _wrong("prompt_variables", "prompt_variables must be an object: the name of a slot and its value.")
     return value
+
+
+def feedback_of(raw: bytes) -> tuple[str, dict[str, Any]]:
+    """The request that a caller speaks of, and what it says: a value, and where it likes a comment. Raises ApiError 400."""
+    body = _object(raw)
+    value = body.get("value")
+    if not isinstance(value, bool | int | float | str) or (isinstance(value, str) and not 0 < len(value) <= 200):
+        raise _wrong("value", "value must be true, false, a number, or a text of up to 200 characters.")
+    comment = _text(body, "comment")
+    if len(comment) > 4000:
+        raise _wrong("comment", "comment must have 4,000 characters at most.")
+    return _text(body, "request_id", required=True), {"value": value, "comment": comment}
 
 
 def _wrong(param: str, message: str) -> ApiError:

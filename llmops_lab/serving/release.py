@@ -27,7 +27,7 @@ class Release:
 
     ``digest`` covers all that decides a reply to a given request: model, prompts, parameters. ``prepare`` makes the request that the
     model gets (raises BadInput); ``most_usd`` is the most that it can cost, None where no price is known.
-    ``sure`` says whether a request gets the same reply each time.
+    ``sure`` says whether a request gets the same reply each time; ``engine`` is what was opened, for a later version to share.
     """
 
     name: str
@@ -39,6 +39,7 @@ class Release:
     most_usd: Callable[[Request], float | None]
     sure: Callable[[Request], bool]
     close: Callable[[], Awaitable[None]]
+    engine: Any = None
     links: Mapping[str, Any] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
     since: float = field(default_factory=time.time)
@@ -61,7 +62,8 @@ class Shelf:
         self._names: dict[str, str] = {}
         for release in releases:
             self.current[release.name] = release
-            self._names |= dict.fromkeys((release.name, *release.aliases), release.name)
+            self._names |= {alias: release.name for alias in release.aliases if alias not in self._names}
+        self._names |= {name: name for name in self.current}
 
     def enter(self, name: str) -> Release:
         """The release that a request named; it stays open until ``leave``. Raises ApiError 404."""

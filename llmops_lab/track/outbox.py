@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from llmops_lab.errors import LabError
 from llmops_lab.redact import redact
 from llmops_lab.settings import Settings, home_dir
-from llmops_lab.track import asks, connect, datasets, gates, jobs, reviews, runs, traces, tuned
+from llmops_lab.track import asks, connect, datasets, gates, jobs, reviews, runs, served, traces, tuned
 
 Pending = tuple[int, str, Mapping[str, Any]]
 Delivered = tuple[int, str | None, str | None]
@@ -33,6 +33,8 @@ KINDS: dict[str, Callable[..., str]] = {
     "dataset": datasets.merge_records,
     "rating": reviews.log_ratings,
     "review": reviews.log_review,
+    "served": served.log_served,
+    "served_feedback": served.log_feedback,
     "gate": gates.log_gate,
     "tuned": tuned.log_tuned,
 }

@@ -32,8 +32,8 @@ def log_trace(payload: Mapping[str, Any], settings: Settings, *, on_progress: Ca
     ``payload`` is JSON-able: ``id``, ``name``, ``started`` and ``ended`` (epoch seconds), ``inputs`` (list of messages),
     ``params``, ``output`` (text or None), ``finish_reason``, ``model``, ``usage`` (input_tokens, output_tokens), ``cost_usd``
     (None when no price is known: MLflow's own guess is then kept out), ``ttft_s``, ``status`` ("ok" or "failed"), ``error``
-    (kind of fault), ``message``, ``prompt`` (name, version, sha256), ``tags``, ``session`` (a thread's name), ``experiment``,
-    and ``run_id`` or ``grid``, whose run the trace then belongs to. All but the first five may be missing.
+    (kind of fault), ``message``, ``prompt`` (name, version, sha256) or ``prompts`` (several), ``tags``, ``session`` (a thread's name),
+    ``experiment``, and ``run_id`` or ``grid``, whose run the trace then belongs to. All but the first five may be missing.
 
     Raises LabError with the next step, and MLflow's own errors.
     """
@@ -98,7 +98,7 @@ def _tags(record: Mapping[str, Any]) -> dict[str, str]:
         "llmops_lab.model": record.get("model"),
         "llmops_lab.error": record.get("error"),
         "llmops_lab.prompt.sha256": prompt.get("sha256"),
-        runs.LINKED_PROMPTS: runs.linked_prompts([prompt]),
+        runs.LINKED_PROMPTS: runs.linked_prompts(record.get("prompts") or [prompt]),
     }
     theirs = {legal.key(str(name)): str(value) for name, value in (record.get("tags") or {}).items()}
     return {name: legal.cut(str(value), _TAG_LIMIT) for name, value in (theirs | ours).items() if value}
@@ -167,10 +167,12 @@ def _last_text(record: Mapping[str, Any]) -> str:
 
 
 def _link_prompt(store: Any, record: Mapping[str, Any]) -> None:
-    prompt = record.get("prompt") or {}
-    if not prompt.get("name") or not prompt.get("version"):
+    # A release has several prompts, a question one.
+    prompts = record.get("prompts") or [record.get("prompt") or {}]
+    known = [prompt for prompt in prompts if prompt.get("name") and prompt.get("version")]
+    if not known:
         return
     from mlflow.entities.model_registry import PromptVersion
 
-    link = PromptVersion(name=prompt["name"], version=int(prompt["version"]), template="")
-    store.link_prompts_to_trace(trace_id(str(record["id"])), [link])
+    links = [PromptVersion(name=prompt["name"], version=int(prompt["version"]), template="") for prompt in known]
+    store.link_prompts_to_trace(trace_id(str(record["id"])), links)
