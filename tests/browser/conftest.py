@@ -8,15 +8,13 @@ import contextlib
 import json
 import os
 import secrets
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from pathlib import Path
 
 import pytest
 
+from tests.local_server import end, free_port, wait_for
 from tests.servers import ModelServer
 
 CHROMIUM = "/usr/bin/chromium"
@@ -166,9 +164,7 @@ def write_notebook(path, *cells):
 @contextlib.contextmanager
 def jupyterlab(folder):
     """A JupyterLab server of our own over ``folder / "work"``: its address, with the token."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     work, token = folder / "work", secrets.token_hex(16)
     work.mkdir()
     news = folder / "settings" / "@jupyterlab" / "apputils-extension"
@@ -186,27 +182,11 @@ def jupyterlab(folder):
     )
     url = f"http://127.0.0.1:{port}/"
     try:
-        _wait_for(f"{url}api/status?token={token}", server, folder / "jupyter.log")
+        wait_for(f"{url}api/status?token={token}", server, folder / "jupyter.log")
         yield url, token
     finally:
-        server.terminate()
-        try:
-            server.wait(20)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
+        end(server)
         told.close()
-
-
-def _wait_for(url, server, log):
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            urllib.request.urlopen(url, timeout=5).read()
-            return
-        except OSError:
-            assert server.poll() is None and time.monotonic() < deadline, log.read_text()
-            time.sleep(0.2)
 
 
 @pytest.fixture(scope="module")

@@ -4,17 +4,15 @@ With LLMOPS_LAB_SHOTS=FOLDER the pictures of the guide are written there.
 """
 
 import json
-import os
-from pathlib import Path
 
 import pytest
 from aiohttp import web
 
 from llmops_lab.widgets import STATIC
+from tests.browser.looks import grave, picture
 from tests.servers import completion
 
 pytest.importorskip("anywidget", reason="anywidget is not installed")
-AXE = Path(__file__).parents[2] / "labextension" / "node_modules" / "axe-core" / "axe.min.js"
 LIGHT, DARK = "JupyterLab Light", "JupyterLab Dark"
 HOSTILE = "<script>window.hostile = 1</script><img src=x onerror='window.hostile = 2'><img src='http://127.0.0.1:9/b.png'>"
 GRID = """
@@ -77,21 +75,6 @@ class View:
             arg=list(ids),
         )
 
-    def is_accessible(self):
-        """Nothing serious or critical of axe-core, as it stands now."""
-        if not AXE.is_file():
-            return
-        if not self.page.evaluate("() => 'axe' in window"):
-            self.page.add_script_tag(path=AXE)
-        found = self.place.evaluate("view => axe.run(view, {resultTypes: ['violations']})")
-        bad = [each for each in found["violations"] if each["impact"] in ("serious", "critical")]
-        assert [(each["id"], each["nodes"][0]["html"]) for each in bad] == []
-
-    def shot(self, name):
-        folder = os.environ.get("LLMOPS_LAB_SHOTS")
-        if folder:
-            self.place.screenshot(path=Path(folder) / f"{name}.png", style=".Toastify { display: none }")
-
 
 @pytest.fixture(scope="module")
 def notebook(lab, server):
@@ -129,7 +112,7 @@ def test_what_changed_is_read_by_keys_alone_and_none_reaches_the_notebook(notebo
     view.says("score false")
     view.press("a", "s")  # the list had the focus, and goes
     view.says("Found", "lang: de", "unlike the rest", "false discovery rate held at 10 %")
-    view.shot("diff-slices")
+    picture(view.place, "diff-slices")
     view.place.get_by_role("button", name="lang: de").click()
     view.says("1 of 30")
     view.press("p")
@@ -180,14 +163,14 @@ def test_a_verdict_shows_its_rows_at_any_size_and_in_both_themes(notebook):
                 view.place.focus()
                 view.press(key)
                 view.says(word)
-                view.is_accessible()
+                assert grave(view.page, view.place) == []
         view.press("r")
         view.says("baseline")
-        view.shot("diff-rows")
+        picture(view.place, "diff-rows")
         page.set_viewport_size({"width": 640, "height": 500})  # what 200 % leaves of 1280 x 1000
         page.wait_for_timeout(300)
         assert page.evaluate(TOO_WIDE) == []
-        view.is_accessible()
+        assert grave(view.page, view.place) == []
     finally:
         page.set_viewport_size({"width": 1280, "height": 1000})
         notebook.theme(LIGHT)

@@ -4,15 +4,14 @@ With LLMOPS_LAB_SHOTS=FOLDER the pictures are written there; grid-light.png is t
 """
 
 import json
-import os
 import re
 from pathlib import Path
 
 import pytest
 
 from tests.browser.conftest import NOTEBOOK
+from tests.browser.looks import grave, picture
 
-AXE = Path(__file__).parents[2] / "labextension" / "node_modules" / "axe-core" / "axe.min.js"
 BUNDLE = Path(__file__).parents[2] / "llmops_lab" / "widgets" / "static" / "grid.js"
 LIGHT, DARK = "JupyterLab Light", "JupyterLab Dark"
 MADE = """
@@ -70,22 +69,6 @@ class Sheet:
             }""",
             NOTEBOOK,
         )
-
-    def picture(self, name):
-        folder = os.environ.get("LLMOPS_LAB_SHOTS")
-        if folder:
-            self.page.wait_for_timeout(300)
-            self.place.screenshot(path=Path(folder) / f"{name}.png")
-
-    def assert_accessible(self):
-        """Nothing serious or critical of axe-core, as the view stands now."""
-        if not AXE.is_file():
-            pytest.skip("axe-core is not installed: type make front")
-        if not self.page.evaluate("() => 'axe' in window"):
-            self.page.evaluate(AXE.read_text("utf-8"))
-        found = self.place.evaluate("view => axe.run(view, {resultTypes: ['violations']})")
-        grave = [each for each in found["violations"] if each["impact"] in ("serious", "critical")]
-        assert found["passes"] and [(each["id"], [node["html"][:160] for node in each["nodes"]]) for each in grave] == []
 
 
 def test_a_grid_is_looked_through_with_the_keyboard(lab):
@@ -166,15 +149,15 @@ def test_it_can_be_read_by_all(lab, theme):
         sheet.grid.focus()
         sheet.press("ArrowRight", "ArrowRight", "ArrowRight", " ", "Enter")
         sheet.wait("Where it comes from")
-        sheet.assert_accessible()
-        sheet.picture(f"grid-{theme.split()[-1].lower()}")
+        assert grave(sheet.page, sheet.place) == []
+        picture(sheet.place, f"grid-{theme.split()[-1].lower()}")
         sheet.choose("lines", "cells")
         sheet.page.locator(".llg-row .llg-status").first.wait_for()
-        sheet.assert_accessible()
+        assert grave(sheet.page, sheet.place) == []
         sheet.page.set_viewport_size({"width": 640, "height": 500})  # as wide as 1280 at 200 %
         sheet.grid.scroll_into_view_if_needed()
         assert sheet.grid.bounding_box()["width"] <= 640
-        sheet.assert_accessible()
+        assert grave(sheet.page, sheet.place) == []
     finally:
         lab.page.set_viewport_size({"width": 1280, "height": 1000})
         lab.theme(LIGHT)

@@ -10,11 +10,11 @@ import pytest
 
 import llmops_lab
 from tests.browser.conftest import NOTEBOOK
+from tests.browser.looks import grave
 from tests.browser.rating import Panel
 
 pytest.importorskip("anywidget", reason="anywidget is not installed")
 STATIC = Path(llmops_lab.__file__).parent / "widgets" / "static"
-AXE = Path(__file__).parents[2] / "labextension" / "node_modules" / "axe-core" / "axe.min.js"
 LIGHT, DARK = "JupyterLab Light", "JupyterLab Dark"
 # Requests to the page's own server are told by the name "beacon"; all others are seen by the fixture.
 PAYLOADS = {
@@ -237,19 +237,7 @@ def test_what_stays_in_the_notebook_is_text_too(hostile):
     assert_nothing_ran(hostile)
 
 
-def grave(lab, place):
-    """What axe-core finds serious or critical in this part of the page."""
-    if not lab.page.evaluate("() => 'axe' in window"):
-        lab.page.evaluate(AXE.read_text("utf-8"))
-    found = place.evaluate("view => axe.run(view, {resultTypes: ['violations']})")
-    assert found["passes"]
-    named = [each for each in found["violations"] if each["impact"] in ("serious", "critical")]
-    return [(each["id"], [node["html"][:160] for node in each["nodes"]]) for each in named]
-
-
 def test_every_view_can_be_used_with_a_reader_in_the_dark_and_in_large_letters(hostile):
-    if not AXE.is_file():
-        pytest.skip("axe-core is not installed: type make front")
     hostile.run(ORDINARY, timeout=120)
     views = {
         "o.show()": ("[role=gridcell]", "[role=grid]"),
@@ -264,11 +252,11 @@ def test_every_view_can_be_used_with_a_reader_in_the_dark_and_in_large_letters(h
             place = view(hostile, code, ready)
             for theme in (LIGHT, DARK):
                 hostile.theme(theme)
-                found[code, theme] = grave(hostile, place)
+                found[code, theme] = grave(hostile.page, place)
             # At 200 % a page has half as many points to each side.
             hostile.page.set_viewport_size({"width": whole["width"] // 2, "height": whole["height"] // 2})
             hostile.page.wait_for_timeout(300)
-            found[code, "200 %"] = grave(hostile, place)
+            found[code, "200 %"] = grave(hostile.page, place)
             wide = place.evaluate("root => [root.scrollWidth, root.clientWidth]")
             assert wide[0] <= wide[1] + 1, (code, wide)
             place.locator(main).first.scroll_into_view_if_needed()

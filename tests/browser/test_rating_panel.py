@@ -4,14 +4,10 @@ With LLMOPS_LAB_SHOTS=FOLDER the pictures of the guide are written there.
 """
 
 import json
-import os
-from pathlib import Path
 
-import pytest
-
+from tests.browser.looks import grave, picture
 from tests.browser.rating import Panel
 
-AXE = Path(__file__).parents[2] / "labextension" / "node_modules" / "axe-core" / "axe.min.js"
 LIGHT, DARK = "JupyterLab Light", "JupyterLab Dark"
 PICTURE = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 HOSTILE = "<script>window.hostile = 1</script><img src=x onerror='window.hostile = 2'> [a](javascript:window.hostile=3) ![b](http://127.0.0.1:9/beacon.png)"
@@ -78,25 +74,6 @@ def records(lab, name):
     return {record["item"]: record for record in found if record["superseded_by"] is None}
 
 
-def picture(panel, name):
-    folder = os.environ.get("LLMOPS_LAB_SHOTS")
-    if folder:
-        panel.page.evaluate("() => document.querySelectorAll('.Toastify__toast').forEach(each => each.remove())")
-        panel.page.wait_for_timeout(300)
-        panel.place.screenshot(path=Path(folder) / f"{name}.png")
-
-
-def assert_accessible(panel):
-    """Nothing serious or critical of axe-core, as the panel stands now."""
-    if not AXE.is_file():
-        pytest.skip("axe-core is not installed: type make front")
-    if not panel.page.evaluate("() => 'axe' in window"):
-        panel.page.evaluate(AXE.read_text("utf-8"))
-    found = panel.place.evaluate("panel => axe.run(panel, {resultTypes: ['violations']})")
-    grave = [each for each in found["violations"] if each["impact"] in ("serious", "critical")]
-    assert found["passes"] and [(each["id"], [node["html"][:120] for node in each["nodes"]]) for each in grave] == []
-
-
 def test_levels_are_rated_by_key_and_by_click_and_nothing_reaches_the_notebook(lab):
     panel = show(lab, SINGLE)
     assert "0 of 7" in panel.text(".lr-head") and panel.status.strip() == ""
@@ -152,11 +129,11 @@ def test_every_item_can_be_read_in_both_themes_and_by_everybody(lab):
                 panel.place.locator("details:not([open]) summary").click()
                 press(panel, "g")
                 assert "Thank you for waiting" in panel.text(".lr-drawer")
-                assert_accessible(panel)
+                assert grave(panel.page, panel.place) == []
                 press(panel, "Escape", "?")
-                assert_accessible(panel)
+                assert grave(panel.page, panel.place) == []
                 press(panel, "Escape", "s")
-                assert_accessible(panel)
+                assert grave(panel.page, panel.place) == []
                 panel.page.keyboard.press("Escape")
             before = panel.item
             press(panel, "j" if theme == DARK else "k")
@@ -170,7 +147,7 @@ def test_every_item_can_be_read_in_both_themes_and_by_everybody(lab):
     try:
         sticks_out = panel.place.evaluate("panel => panel.scrollWidth - panel.clientWidth")
         assert sticks_out <= 0
-        assert_accessible(panel)
+        assert grave(panel.page, panel.place) == []
     finally:
         lab.page.set_viewport_size(wide)
 
@@ -178,10 +155,10 @@ def test_every_item_can_be_read_in_both_themes_and_by_everybody(lab):
 def test_pairs_are_blind_and_a_conflict_is_asked_about(lab):
     panel = show(lab, PAIRS)
     assert "terse" not in panel.place.inner_text() and "steps" not in panel.place.inner_text()
-    picture(panel, "rating-pairwise")
+    picture(panel.place, "rating-pairwise")
     press(panel, "d")
     assert panel.place.locator("mark").count() >= 2
-    assert_accessible(panel)
+    assert grave(panel.page, panel.place) == []
     press(panel, "d")
     meant = {}
     for key, letter in (("a", 0), ("b", 1), ("e", "tie"), ("n", "bad")):
@@ -196,8 +173,8 @@ def test_pairs_are_blind_and_a_conflict_is_asked_about(lab):
     asked.wait_for()
     assert panel.not_saved() == 1 and "both bad" in asked.inner_text() and f"#{theirs}" in asked.inner_text()
     assert records(lab, "children")[item]["value"] == "bad", "nothing is overwritten before somebody has said so"
-    assert_accessible(panel)
-    picture(panel, "rating-conflict")
+    assert grave(panel.page, panel.place) == []
+    picture(panel.place, "rating-conflict")
     asked.get_by_role("button", name="Save this one instead").click()
     panel.moved(item)
     panel.saved()
@@ -216,8 +193,8 @@ def test_a_ranking_is_given_by_keys(lab):
     order = lab.value(f"lab.queue('lists').task(item={panel.item!r})['side_order']")
     item = panel.item
     press(panel, "2", "3", "=", "1")
-    assert_accessible(panel)
-    picture(panel, "rating-ranking")
+    assert grave(panel.page, panel.place) == []
+    picture(panel.place, "rating-ranking")
     press(panel, "Enter")
     panel.moved(item)
     panel.saved()
@@ -226,7 +203,7 @@ def test_a_ranking_is_given_by_keys(lab):
 
 def test_the_panel_of_a_dead_kernel_says_so_and_the_next_one_sends_what_it_kept(lab, tmp_path):
     panel = show(lab, SINGLE.replace('name="polite"', 'name="kept"'))
-    picture(panel, "rating-single")
+    picture(panel.place, "rating-single")
     rate(panel, "2")
     lab.page.evaluate("() => window.panel.sessionContext.session.kernel.restart()")
     item = panel.item
@@ -235,8 +212,8 @@ def test_the_panel_of_a_dead_kernel_says_so_and_the_next_one_sends_what_it_kept(
     press(panel, "3")
     panel.page.wait_for_function("() => document.querySelector('.lr-not-saved strong').innerText.includes('(2)')")
     assert "ended" in panel.status and "lab.queue('kept').show()" in panel.status
-    assert_accessible(panel)
-    picture(panel, "rating-not-saved")
+    assert grave(panel.page, panel.place) == []
+    picture(panel.place, "rating-not-saved")
     with lab.page.expect_download() as download:
         panel.place.get_by_role("button", name="Download what is not saved").click()
     download.value.save_as(tmp_path / "not-saved.jsonl")

@@ -10,10 +10,10 @@ import pytest
 import llmops_lab as lab
 from llmops_lab import settings
 from tests.browser.conftest import CHROMIUM
+from tests.browser.looks import grave
 from tests.commands import Place
 
 pytest.importorskip("jupyter_server", reason="jupyter_server is not installed")
-AXE = Path(__file__).parents[2] / "labextension" / "node_modules" / "axe-core" / "axe.min.js"
 PAGE = Path(lab.__file__).parent / "widgets" / "static" / "page.js"
 HOSTILE = [
     "<script>window.ran = 1</script>",
@@ -69,14 +69,6 @@ class Tab:
         )
 
 
-def accessible(tab):
-    """Nothing serious or critical of axe-core on the whole page, where the front end's packages are installed."""
-    if AXE.exists():
-        tab.page.evaluate(AXE.read_text("utf-8"))
-        found = tab.page.evaluate("async () => (await axe.run(document)).violations.map(v => [v.impact, v.id, v.nodes[0].html])")
-        assert [each for each in found if each[0] in ("serious", "critical")] == []
-
-
 @pytest.fixture
 def tab(browser):
     made = []
@@ -123,7 +115,7 @@ def test_two_reviewers_rate_with_the_keyboard_each_as_themselves_through_an_end_
         bob.page.wait_for_selector("h3")
         assert "0 of 12" in bob.page.inner_text("main") and "ann" not in bob.page.content()
         bob.rate("e", 1)
-        accessible(bob)
+        assert grave(bob.page, bob.page.locator("html")) == []
         table = queue.ratings()
         assert dict(table["rater"].value_counts()) == {"ann": 2, "bob": 1} and table["superseded_by"].isna().all()
         for each in (ann, bob):
@@ -172,7 +164,7 @@ def test_a_queue_in_a_file_is_blind_while_open_and_complete_when_closed_and_send
         each.page.get_by_label("Order").select_option("item")
         assert each.page.locator("article h2").all_inner_texts() == [f"r{number}" for number in range(12)]
         assert each.page.evaluate("window.ran") is None and each.complaints == [] and each.requests == [path.as_uri()]
-    accessible(each)
+    assert grave(each.page, each.page.locator("html")) == []
     shown = each.page
     shown.get_by_label("Which items").select_option("differing")
     assert shown.locator("article h2").all_inner_texts() == ["r3"]
@@ -213,7 +205,7 @@ def test_a_grid_and_a_comparison_in_a_file_are_looked_through_without_a_request(
     page.get_by_role("searchbox").fill("")
     page.get_by_label("group by").select_option("lang")
     page.wait_for_selector("table")
-    accessible(each)
+    assert grave(each.page, each.page.locator("html")) == []
     assert each.complaints == [] and each.requests == [made.as_uri()] and page.evaluate("window.ran") is None
 
     made = lab.diff(grid, a="plain", b="again", scorer="length").export(place.folder / "diff.html")

@@ -5,15 +5,15 @@ import http.cookiejar
 import json
 import os
 import secrets
-import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
 
 import pytest
+
+from tests.local_server import end, free_port, wait_for
 
 
 @dataclass
@@ -74,9 +74,7 @@ def clean_environment(folder):
 @contextlib.contextmanager
 def jupyter_server(folder, root, *more):
     """``jupyter server`` over ``root``: its address, and its token."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     token = secrets.token_hex(16)
     options = ["--no-browser", "--allow-root", f"--port={port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}"]
     options += [f"--ServerApp.root_dir={root}", "--ServerApp.allow_unauthenticated_access=False", *more]
@@ -90,26 +88,6 @@ def jupyter_server(folder, root, *more):
     finally:
         end(server)
         told.close()
-
-
-def wait_for(url, server, log):
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            urllib.request.urlopen(url, timeout=5).read()
-            return
-        except OSError:
-            assert server.poll() is None and time.monotonic() < deadline, log.read_text()
-            time.sleep(0.2)
-
-
-def end(server):
-    server.terminate()
-    try:
-        server.wait(20)
-    except subprocess.TimeoutExpired:
-        server.kill()
-        server.wait()
 
 
 @pytest.fixture(scope="module")

@@ -1,22 +1,18 @@
 import dataclasses
+import shutil
 import time
 import uuid
 
 import pytest
 
 from llmops_lab.settings import Settings
-from llmops_lab.track import connect
 from tests.track.outbox_store import FileOutbox
 
 
 @pytest.fixture(scope="session")
-def mlflow_home(tmp_path_factory):
-    """A ledger's folder with MLflow's store in it: made once, for making one takes seconds."""
-    home = tmp_path_factory.mktemp("home")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", "")
-        connect.client(Settings(home=str(home)))
-    return home
+def mlflow_home(empty_mlflow, tmp_path_factory):
+    """A ledger's folder with MLflow's store in it, for all tests of this folder."""
+    return shutil.copytree(empty_mlflow, tmp_path_factory.mktemp("track") / "home")
 
 
 @pytest.fixture

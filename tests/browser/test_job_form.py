@@ -1,0 +1,56 @@
+"""The form of a template in JupyterLab: what the declaration says becomes inputs, a wrong one is named, and the button starts a job."""
+
+import json
+
+FORM = ".llmops-lab-form"
+DECLARED = '''from typing import Literal
+who: str  # whom to greet; <img src=x onerror=alert(1)>
+times: int = 2  # how often
+method: Literal["loud", "quiet"] = "quiet"  # how
+dots: bool = False
+names: list[str] = []
+'''
+SAYS = "print((who + ' ') * times, method, dots, names)"
+
+
+def write_template(path):
+    cells = [
+        {"cell_type": "markdown", "id": "m", "metadata": {}, "source": "# Greet\n\nGreets somebody for **$5** or $6."},
+        *[
+            {"cell_type": "code", "id": f"c{number}", "execution_count": None, "metadata": {"tags": tags}, "outputs": [], "source": source}
+            for number, (source, tags) in enumerate([(DECLARED, ["parameters"]), (SAYS, [])])
+        ],
+    ]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    path.write_text(json.dumps({"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}))
+
+
+def said(page, text):
+    page.locator(".llmops-lab-form-said", has_text=text).wait_for()
+
+
+def test_a_form_is_filled_in_and_run(lab):
+    write_template(lab.folder / "greet.ipynb")
+    lab.run("import llmops_lab\nform = llmops_lab.job_form('greet.ipynb')\nform")
+    page = lab.page
+    page.locator(FORM).wait_for()
+    run = page.get_by_role("button", name="Run", exact=True)
+    assert "<img src=x" in page.locator(FORM).inner_text() and page.locator(f"{FORM} img").count() == 0
+    assert page.locator(".llmops-lab-form-head").inner_text() == "greet.ipynb: Greets somebody for **$5** or $6."
+    run.click()
+    said(page, "BadInput: missing: who")
+    page.get_by_label("who: str").fill("you & I")
+    page.get_by_label("times: int").fill("many")
+    run.click()
+    said(page, "BadInput: times must be a whole number, not 'many'.")
+    page.get_by_label("times: int").fill("3")
+    page.get_by_label("method").select_option("loud")
+    page.get_by_label("dots: bool").check()
+    page.get_by_label("names: list[str]").fill('["a", "b"]')
+    run.click()
+    said(page, "started: job")
+    assert lab.value("(form.job.wait(), form.job.state)[1]") == "succeeded"
+    found = json.loads(open(lab.value("str(form.job.notebook)"), encoding="utf-8").read())
+    printed = "".join(output.get("text", "") for cell in found["cells"] for output in cell.get("outputs", []))
+    assert printed == "you & I you & I you & I  loud True ['a', 'b']\n"
+    assert (lab.dialogs, lab.elsewhere) == ([], [])
