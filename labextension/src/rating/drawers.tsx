@@ -1,6 +1,6 @@
 /** What opens beside the item: the guide with its examples, and the keys. */
 
-import { useEffect, useRef } from "preact/hooks";
+import { useLayoutEffect, useRef } from "preact/hooks";
 import type { ComponentChildren } from "preact";
 import { levelKeys } from "./answers";
 import { Text } from "./texts";
@@ -8,7 +8,7 @@ import type { Mode, Opened } from "./wire";
 
 export function Drawer({ title, onClose, children }: { title: string; onClose: () => void; children: ComponentChildren }) {
   const heading = useRef<HTMLHeadingElement>(null);
-  useEffect(() => heading.current?.focus(), [title]);
+  useLayoutEffect(() => heading.current?.focus(), [title]);
   return (
     <section class="lr-drawer" aria-label={title}>
       <div class="lr-row lr-between">

@@ -1,6 +1,6 @@
 /** What is written about an item: comment, correction, and why it is skipped. */
 
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { RefObject } from "preact";
 import { notesOf, sameNotes } from "./drafts";
 import type { Session } from "./session";
@@ -78,7 +78,7 @@ const REASONS = ["I cannot judge this", "The item is broken", "I would rather no
 export function Skip({ onSkip, onClose }: { onSkip: (reason: string) => void; onClose: () => void }) {
   const field = useRef<HTMLInputElement>(null);
   const [reason, setReason] = useState("");
-  useEffect(() => field.current?.focus(), []);
+  useLayoutEffect(() => field.current?.focus(), []); // at once: the next key is the reason's first letter, and must not rate
   return (
     <form
       class="lr-skip"

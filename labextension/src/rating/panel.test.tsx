@@ -47,6 +47,14 @@ test("levels that are no digits are reached by their place", async () => {
   expect(host.mine("x")?.value).toBe("fair");
 });
 
+test("after s the very next key belongs to the reason", async () => {
+  const element = await show(new Double(["x"]));
+  element.querySelector(".lr-panel")?.dispatchEvent(new KeyboardEvent("keydown", { key: "s", bubbles: true, cancelable: true }));
+  await Promise.resolve(); // no frame is drawn in between
+  await Promise.resolve();
+  expect(document.activeElement).toBe(element.querySelector(".lr-skip input"));
+});
+
 test("A stands for what is shown first, whatever side that is", async () => {
   const host = new Double(["x", "y", "z"], { mode: "pairwise", levels: [] }, sides("one", "two"), "ba");
   const element = await show(host);

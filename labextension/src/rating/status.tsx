@@ -1,6 +1,6 @@
 /** What is saved and what is not: the one place of the panel that says so. */
 
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { Session } from "./session";
 import { spoken } from "./sides";
 import type { Mine, Value } from "./wire";
@@ -101,7 +101,7 @@ function download(session: Session): void {
 export function Asked({ session }: { session: Session }) {
   const asked = session.conflict.value;
   const heading = useRef<HTMLHeadingElement>(null);
-  useEffect(() => heading.current?.focus(), [asked]);
+  useLayoutEffect(() => heading.current?.focus(), [asked]);
   if (!asked) return null;
   const mode = session.opened.value?.mode ?? "single";
   const own = asked.entries.at(-1);
