@@ -10,12 +10,17 @@ from typing import Any
 
 from llmops_lab import settings as _settings
 from llmops_lab.flows.tune_base import Base, base_of
+from llmops_lab.flows.tune_data import Sets
 from llmops_lab.records import digest
-from llmops_lab.settings import Settings, home_dir
+from llmops_lab.settings import home_dir
 from llmops_lab.training import checkpoint, data, sft
+from llmops_lab.training import estimate as estimates
 from llmops_lab.training.data import Examples
-from llmops_lab.training.sft import Recipe, Tell, Trained
+from llmops_lab.training.estimate import Estimate
+from llmops_lab.training.sft import Recipe, Tell, Trained, check_recipe
 from llmops_lab.training.tokens import Encoded, encode
+
+_SMALL_RATE = 15  # a model below sft.SMALL parameters learns at rates so many times larger
 
 
 @dataclass(frozen=True)
@@ -24,8 +29,8 @@ class Planned:
 
     base: Base
     recipe: Recipe
+    sets: Sets
     rows: Examples
-    validation: Examples | None
     encoded: list[Encoded]
     encoded_validation: list[Encoded]
     key: str
@@ -42,29 +47,55 @@ class Tuned:
     trained: Trained
     planned: Planned
 
+    def __str__(self) -> str:
+        trained = self.trained
+        began = f"went on from step {trained.resumed_from:,}; " if trained.resumed_from else ""
+        ended = ", stopped early: the validation loss had ceased to fall" if trained.stopped_early else ""
+        peak = f"{trained.peak_memory >> 20:,} MB at the peak"
+        took = f"{trained.seconds:.0f} s ({trained.cpu_seconds:.0f} s of CPU) on {trained.device}, {peak}"
+        share = f"{trained.trainable:,} of {trained.parameters:,} parameters"
+        return f"{began}{trained.last_step:,} steps{ended}; {took}; {share}\nweights {self.digest}\nask it as {self.model}"
 
-def plan(
-    base: str, train: Examples, *, validation: Examples | None = None, replay: Examples | None = None, recipe: Recipe | None = None,
-    settings: Settings | None = None,
-) -> Planned:  # fmt: skip
+
+def recipe_for(base: str, **asked: Any) -> Recipe:
+    """The recipe that was asked for; what is None is chosen to suit: the learning rate by method and size of the base.
+
+    1e-4 for all weights and 2e-4 for an adapter of a model of 20 million parameters or more, ten times that below (a small model
+    needs larger steps). Raises UnknownName or BadInput.
+    """
+    recipe = Recipe(**{name: value for name, value in asked.items() if value is not None})
+    check_recipe(recipe)
+    if asked.get("learning_rate") is not None:
+        return recipe
+    small = estimates.size_of(base_of(base, recipe).folder) < sft.SMALL
+    rate = (1e-5 if recipe.method == "full" else 2e-4) * (_SMALL_RATE if small else 1)
+    return dataclasses.replace(recipe, learning_rate=rate)
+
+
+def plan(base: str, sets: Sets, recipe: Recipe) -> Planned:
     """Check and encode everything that a tuning needs. Raises BadInput before anything starts."""
     from transformers import AutoTokenizer
 
-    recipe, settings = recipe or Recipe(), settings or _settings.load()
     found = base_of(base, recipe)
     tokenizer = AutoTokenizer.from_pretrained(found.folder, local_files_only=True, trust_remote_code=False)
-    rows = data.mix(train, replay, recipe.seed)
-    key = digest([found.digest, rows.digest, validation.digest if validation else None, dataclasses.asdict(recipe)])[:16]
+    rows = data.mix(sets.train, sets.replay, recipe.seed)
+    key = digest([found.digest, rows.digest, sets.validation.digest, dataclasses.asdict(recipe)])[:16]
+    most = min(recipe.max_length, estimates.context_of(found.folder))
     return Planned(
         base=found,
         recipe=recipe,
+        sets=sets,
         rows=rows,
-        validation=validation,
-        encoded=encode(rows, tokenizer, recipe.max_length),
-        encoded_validation=encode(validation, tokenizer, recipe.max_length) if validation else [],
+        encoded=encode(rows, tokenizer, most),
+        encoded_validation=encode(sets.validation, tokenizer, most),
         key=key,
-        work=home_dir(settings) / "tuning" / key,
+        work=home_dir(_settings.load()) / "tuning" / key,
     )
+
+
+def estimate(planned: Planned) -> Estimate:
+    """What the training will take, measured on a few steps of a copy that is thrown away."""
+    return estimates.estimate(planned.base.folder, planned.encoded, planned.encoded_validation, planned.recipe)
 
 
 def tune(planned: Planned, *, out: Path | None = None, resume: bool = True, tell: Tell | None = None) -> Tuned:
@@ -108,9 +139,9 @@ def as_record(tuned: Tuned) -> dict[str, Any]:
         "base_digest": planned.base.digest,
         "train_rows": len(planned.rows),
         "train_digest": planned.rows.digest,
-        "validation_rows": len(planned.validation or ()),
+        "validation_rows": len(planned.sets.validation),
         "validation_loss": trained.best,
-        "steps": max((each.step for each in trained.steps), default=0),
+        "steps": trained.last_step,
         "stopped_early": trained.stopped_early,
         "resumed_from": trained.resumed_from,
         "seconds": round(trained.seconds, 1),

@@ -10,7 +10,7 @@ from llmops_lab import plugins
 from llmops_lab.errors import BadInput, MissingExtra, UnknownName
 from llmops_lab.models import hf
 from llmops_lab.models._batch import digest_of
-from llmops_lab.training.sft import METHODS, Recipe
+from llmops_lab.training.sft import Recipe, check_recipe
 
 _NEEDS = {"lora": ("torch", "transformers", "trl", "datasets", "peft"), "full": ("torch", "transformers", "trl", "datasets")}
 _NEEDS["qlora"] = (*_NEEDS["lora"], "bitsandbytes")
@@ -28,8 +28,7 @@ class Base:
 
 def base_of(name: str, recipe: Recipe) -> Base:
     """Find the base model. Raises UnknownName or BadInput for one that is not there or cannot be tuned, MissingExtra for packages."""
-    if recipe.method not in METHODS:
-        raise UnknownName("method", recipe.method, METHODS)
+    check_recipe(recipe)
     for package in _NEEDS[recipe.method]:
         if importlib.util.find_spec(package) is None:
             raise MissingExtra(package, "train")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from llmops_lab.flows.tune import Planned
 from llmops_lab.prompts.template import Prompt
 from llmops_lab.records import Message
 from llmops_lab.training.data import Examples
@@ -29,7 +30,14 @@ def as_rows(examples: Examples) -> list[dict[str, Any]]:
     return rows
 
 
-def asked(examples: Examples, *, max_tokens: int) -> dict[str, Any]:
-    """What ``lab.grid`` takes to ask these examples: ``lab.grid(**asked(test, max_tokens=64), models=[...], scorers=["exact"])``."""
-    params = {"temperature": 0, "max_tokens": max_tokens}
+def asked(examples: Examples, planned: Planned) -> dict[str, Any]:
+    """What ``lab.grid`` takes to ask a tuned model and its base these examples: prompt, rows, expected column, sampling parameters.
+
+    Replies may be half as long again as the longest right answer.
+    """
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(planned.base.folder, local_files_only=True, trust_remote_code=False)
+    most = max(len(each) for each in tokenizer([each.answer for each in examples.items])["input_ids"])
+    params = {"temperature": 0, "max_tokens": most + most // 2 + 8}
     return {"prompts": {"rows": Chats("{{ messages }}")}, "rows": as_rows(examples), "expected": "answer", "params": params}

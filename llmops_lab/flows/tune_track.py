@@ -44,3 +44,8 @@ def keep(tuned: Tuned, *, verdicts: Sequence[tuple[str, Any]] = (), leaks: Seque
     run_id = deliver(ledger, settings).get(number)
     uri = f"runs:/{run_id}/model" if run_id else None
     return {**record, "run_id": run_id, "model_uri": uri, "card": str(path)}
+
+
+def card_of(tuned: Tuned) -> str:
+    """The text of the model card that ``keep`` wrote."""
+    return card.path_of(tuned.folder).read_text("utf-8")

@@ -10,9 +10,14 @@ from typing import Any
 
 def write(folder: Path, tuned: Mapping[str, Any], *, verdicts: Sequence[tuple[str, str]], leaks: Sequence[str], note: str = "") -> Path:
     """Write ``README.md`` into the adapter's folder. ``verdicts`` are (what was asked, the verdict in words); returns the file."""
-    path = folder / "README.md"
+    path = path_of(folder)
     path.write_text(text(tuned, verdicts=verdicts, leaks=leaks, note=note), "utf-8")
     return path
+
+
+def path_of(folder: Path) -> Path:
+    """Where the card of a tuned model lies."""
+    return folder / "README.md"
 
 
 def text(tuned: Mapping[str, Any], *, verdicts: Sequence[tuple[str, str]], leaks: Sequence[str], note: str = "") -> str:

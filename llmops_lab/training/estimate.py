@@ -53,15 +53,13 @@ class Estimate:
 
 def estimate(base: Path, rows: Sequence[Encoded], validation: Sequence[Encoded], recipe: Recipe) -> Estimate:
     """Measure a few steps on a copy of the model that is thrown away, and work out the memory. Training is not touched by it."""
-    config = json.loads((base / "config.json").read_text("utf-8"))
-    text = {**config, **(config.get("text_config") or {})}
     device, free = _device()
     width = 2 if device == "cuda" else 4
     tokens = max(_padded(batch) for batch in _batches(rows, recipe))
     longest = max(len(each.ids) for each in rows)
     steps = round(sft.steps_an_epoch(rows, recipe) * recipe.epochs)
     in_all = round(sum(_padded(batch) for batch in _batches(rows, recipe)) * recipe.epochs)
-    parts = _parts(base, text, recipe, width, tokens, longest, checkpointed=device == "cuda")
+    parts = _parts(base, _config(base), recipe, width, tokens, longest, checkpointed=device == "cuda")
     a_token, peak = _measured(base, rows, recipe)
     checks = (steps // max(1, min(500, sft.steps_an_epoch(rows, recipe)))) * sum(len(each.ids) for each in validation)
     seconds = a_token * (in_all + checks / 3)  # without the way back, a third
@@ -76,6 +74,21 @@ def weights_of(base: Path) -> dict[str, tuple[int, ...]]:
             header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
         found |= {name: tuple(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__"}
     return found
+
+
+def size_of(base: Path) -> int:
+    """Parameters of the model in a folder."""
+    return sum(map(_size, weights_of(base).values()))
+
+
+def context_of(base: Path) -> int:
+    """The most tokens that a model can take, as its config says."""
+    return int(_config(base).get("max_position_embeddings") or 1 << 30)
+
+
+def _config(base: Path) -> dict[str, Any]:
+    config: dict[str, Any] = json.loads((base / "config.json").read_text("utf-8"))
+    return {**config, **(config.get("text_config") or {})}
 
 
 def _parts(

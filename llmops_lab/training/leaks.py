@@ -35,12 +35,14 @@ class Leaks:
     of: int
     exact: tuple[Leak, ...]
     near: tuple[Leak, ...]
+    dropped: bool = False  # whether those in ``exact`` were left out of training
 
     def __str__(self) -> str:
         if not self.exact and not self.near:
             return f"{self.name}: none of {self.of} rows was met in training"
         named = "; ".join(f"{each.held_out} ~ {each.trained} ({each.likeness:.2f})" for each in (*self.exact, *self.near)[:3])
-        return f"{self.name}: of {self.of} rows {len(self.exact)} are in training too and {len(self.near)} nearly so: {named}"
+        were = "were in training too, which were dropped there," if self.dropped else "are in training too"
+        return f"{self.name}: of {self.of} rows {len(self.exact)} {were} and {len(self.near)} nearly so: {named}"
 
 
 def find(trained: Examples, held_out: Examples, name: str) -> Leaks:
@@ -56,18 +58,17 @@ def find(trained: Examples, held_out: Examples, name: str) -> Leaks:
     for each in held_out.items:
         text = _plain(each)
         if text in same:
-            exact.append(Leak(each.id, trained.items[same[text]].id, 1.0, each.question))
+            exact.append(Leak(each.id, trained.items[same[text]].id, 1.0, _asked(each)))
             continue
         likeness, number = index.nearest(text)
         if likeness >= NEAR:
-            near.append(Leak(each.id, trained.items[number].id, likeness, each.question))
+            near.append(Leak(each.id, trained.items[number].id, likeness, _asked(each)))
     return Leaks(name, len(held_out), tuple(exact), tuple(near))
 
 
 def without(trained: Examples, leaks: Leaks) -> Examples:
-    """The training rows but those that are also held out word for word."""
-    out = {each.trained for each in leaks.exact}
-    held = {_plain(each) for each in trained.items if each.id in out}
+    """The training rows but those whose question is also held out, word for word."""
+    held = {_folded(each.question) for each in leaks.exact}
     return trained.take([number for number, each in enumerate(trained.items) if _plain(each) not in held], "without leaks")
 
 
@@ -108,8 +109,15 @@ def _pieces(text: str) -> Iterator[int]:
         yield zlib.crc32(text[at : at + _PIECE].encode())
 
 
+def _asked(example: Example) -> str:
+    return " ".join(text for role, text in example.turns if role not in ("system", "developer"))
+
+
 def _plain(example: Example) -> str:
-    """The question's letters and digits, in lower case, one space between words."""
-    said = " ".join(text for role, text in example.turns if role not in ("system", "developer"))
-    folded = unicodedata.normalize("NFKC", said).casefold()
+    return _folded(_asked(example))
+
+
+def _folded(text: str) -> str:
+    """Letters and digits only, in lower case, one space between words."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
     return " ".join("".join(mark if mark.isalnum() else " " for mark in folded).split()) or folded

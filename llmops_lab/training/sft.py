@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llmops_lab.errors import BadInput, UnknownName
 from llmops_lab.training import checkpoint
 from llmops_lab.training._trainer import Step, lean_trainer, step_of, teller
 from llmops_lab.training.tokens import Encoded
@@ -29,14 +31,29 @@ class Recipe:
 
     method: str = "lora"
     epochs: float = 3.0
-    learning_rate: float = 1e-2
+    learning_rate: float = 2e-4
     rank: int = 16
-    batch: int = 16
-    max_length: int = 512
+    batch: int = 8
+    max_length: int = 1024
     packing: bool = False
     seed: int = 7
     patience: int = 2
     warmup: float = 0.05
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Raise UnknownName or BadInput for a recipe that nobody can follow."""
+    if recipe.method not in METHODS:
+        raise UnknownName("method", recipe.method, METHODS)
+    least = {"rank": 1, "batch": 1, "max_length": 8, "patience": 0, "seed": 0}
+    for name, lowest in least.items():
+        value = getattr(recipe, name)
+        if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
+            raise BadInput(f"{name} must be a whole number, {lowest} or more, not {value!r}.")
+    for name in ("epochs", "learning_rate"):
+        value = getattr(recipe, name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+            raise BadInput(f"{name} must be a number above 0, not {value!r}.")
 
 
 @dataclass(frozen=True)
@@ -46,6 +63,7 @@ class Trained:
     folder: Path
     digest: str
     steps: tuple[Step, ...]
+    last_step: int
     best: float | None
     stopped_early: bool
     resumed_from: int
@@ -88,6 +106,7 @@ def train(
         folder=out,
         digest=weights_digest(out),
         steps=tuple(filter(None, map(step_of, state.log_history))),
+        last_step=state.global_step,
         best=state.best_metric,
         stopped_early=state.global_step < state.max_steps,
         resumed_from=checkpoint.step_of(last) if last else 0,

@@ -1,0 +1,60 @@
+"""The curve of a training while it goes on: one figure, drawn anew at most once a second."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+_SECONDS = 1.0
+
+
+class Losses:
+    """Collects the lines of a training's log; ``figure()`` draws them.
+
+    >>> curve = Losses()
+    >>> shown = display(curve.figure(), display_id=True)
+    >>> tune.tune(planned, tell=curve.telling(shown.update))
+    >>> shown.update(curve.figure())
+    """
+
+    def __init__(self) -> None:
+        self.steps: list[Any] = []
+        self.total = 0
+        self._drawn = 0.0
+
+    def telling(self, show: Callable[[Any], object]) -> Callable[[Any, int], None]:
+        """What a training tells each line of its log; ``show`` gets the figure, at most once a second."""
+
+        def tell(step: Any, total: int) -> None:
+            self.steps.append(step)
+            self.total = total
+            if time.monotonic() - self._drawn >= _SECONDS:
+                self._drawn = time.monotonic()
+                show(self.figure())
+
+        return tell
+
+    def figure(self) -> Any:
+        """Training loss by step, and the loss on the validation rows where it was measured."""
+        from llmops_lab.api.plots import _plotly
+
+        figures = _plotly()
+        trained = [step for step in self.steps if step.loss is not None]
+        judged = [step for step in self.steps if step.validation is not None]
+        lines = [
+            figures.Scatter(x=[step.step for step in trained], y=[step.loss for step in trained], mode="lines", name="training"),
+            figures.Scatter(
+                x=[step.step for step in judged], y=[step.validation for step in judged], mode="lines+markers", name="validation"
+            ),
+        ]
+        done = f", step {self.steps[-1].step:,} of {self.total:,}" if self.steps else ""
+        layout = {
+            "template": "plotly_white",
+            "title": f"Loss of the answers' tokens{done}",
+            "xaxis": {"title": "step", "range": [0, max(1, self.total)]},
+            "yaxis": {"title": "loss", "rangemode": "tozero"},
+            "height": 320,
+            "margin": {"l": 10, "r": 10, "t": 50, "b": 10},
+        }
+        return figures.Figure(lines, layout)
