@@ -8,6 +8,7 @@ from typing import Any
 
 from llmops_lab.errors import BadInput
 from llmops_lab.flows.export import export
+from llmops_lab.flows.link_job import link_job
 from llmops_lab.flows.tables import cell_table
 from llmops_lab.settings import Settings
 from llmops_lab.store.ledger import Ledger
@@ -28,11 +29,14 @@ class _Box:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._grids: dict[int, str] = {}
+        self._jobs: dict[int, str] = {}
 
     def outbox_pending(self) -> list[tuple[int, str, dict[str, Any]]]:
         """All that waits; the table of a grid is there again where its file was deleted."""
         waiting = self._ledger.outbox_pending()
         for number, kind, payload in waiting:
+            if kind == "job":
+                self._jobs[number] = payload["job"]
             if kind == "grid":
                 self._grids[number] = payload["grid"]
                 _restore_table(self._ledger, payload["grid"], Path(payload["cells_path"]))
@@ -40,6 +44,8 @@ class _Box:
 
     def outbox_done(self, number: int, remote_id: str) -> None:
         """It arrived."""
+        if number in self._jobs:
+            link_job(self._ledger, self._jobs[number], remote_id)
         if number in self._grids:
             self._ledger.linked(self._grids[number], remote_id)
         self._ledger.outbox_done(number, remote_id)

@@ -80,6 +80,24 @@ def transition(
         return bool(execute(sql, (*values, storable(job), *wanted)))
 
 
+def take_over(ledger: Ledger, job: str, owner: str) -> bool:
+    """Become the owner of a running job whose own is gone, to settle it. False: another was faster."""
+    sql = "UPDATE jobs SET owner = ?, heartbeat = ? WHERE id = ? AND state = 'running' AND owner = ? RETURNING id"
+    with ledger.transaction() as execute:
+        return bool(execute(sql, (ledger.owner, time.time(), storable(job), owner)))
+
+
+def settle(ledger: Ledger, job: str, state: str, record: Mapping[str, Any], entry: tuple[str, str]) -> bool:
+    """Record the end of a running job and queue the outbox entry ``(kind, payload)`` in one step. False: it had ended already."""
+    now = time.time()
+    change = "UPDATE jobs SET state = ?, record = ?, heartbeat = ?, ended = ? WHERE id = ? AND state = 'running' RETURNING id"
+    with ledger.transaction() as execute:
+        ended = bool(execute(change, (state, canonical(record), now, now, storable(job))))
+        if ended:
+            execute("INSERT INTO outbox (kind, payload, created) VALUES (?, ?, ?)", (*entry, now))
+    return ended
+
+
 def beat(ledger: Ledger, job: str, record: Mapping[str, Any]) -> bool:
     """Say that the job's process lives and how far it is. True: somebody asked to cancel it."""
     with ledger.transaction() as execute:

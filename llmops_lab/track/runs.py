@@ -73,7 +73,7 @@ def log_grid(entry: Mapping[str, Any], settings: Settings, *, on_progress: Calla
         on_progress()
     _log_dataset(client, run.info.run_id, record.get("dataset") or {})
     on_progress()
-    _log_files(_artifacts(client, run), record, cells, on_progress)
+    _log_files(artifacts_of(client, run), record, cells, on_progress)
     finish(client, run.info.run_id, status, ended)
     on_progress()
     return str(run.info.run_id)
@@ -278,7 +278,8 @@ def _source(where: str) -> tuple[str, dict[str, Any]]:
     return ("local", {"uri": where}) if where else ("code", {"tags": {}})
 
 
-def _artifacts(client: Any, run: Any) -> Any:
+def artifacts_of(client: Any, run: Any) -> Any:
+    """Where the files of a run go."""
     # MlflowClient.log_artifact would read the run again to learn where its files go.
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
     from mlflow.utils.uri import add_databricks_profile_info_to_artifact_uri

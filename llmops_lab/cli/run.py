@@ -1,0 +1,110 @@
+"""``llmops-lab run``: a template or a notebook as a job, in this process, with an exit code that can be believed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from llmops_lab.errors import ExitCode
+from llmops_lab.escapes import inert
+
+
+def add(commands: Any) -> None:
+    """Declare the command."""
+    run = commands.add_parser("run", help="a template or a notebook as a job", epilog=_EXAMPLE, add_help=False)
+    run.add_argument("template", nargs="?", metavar="TEMPLATE", help="a template's name, or the path of a notebook")
+    run.add_argument("-p", action="append", default=[], dest="pairs", metavar="name=value", help="a parameter that the template declares")
+    run.add_argument("--kernel", metavar="K", help="which kernel; without it, the notebook's own")
+    run.add_argument("--timeout", type=float, metavar="S", help="seconds that one attempt may take")
+    run.add_argument("--retries", type=int, default=0, metavar="N", help="further attempts after one that failed")
+    run.add_argument("--gpus", type=int, default=0, metavar="N", help="how many GPUs it needs")
+    run.add_argument("--out", metavar="DIR", help="where notebook.ipynb and run.json go; an earlier job's move to DIR/previous")
+    run.add_argument("--json", action="store_true", help="print the job's record as JSON")
+    run.add_argument("-h", "--help", action="store_true", help="this, or the parameters of TEMPLATE")
+    run.set_defaults(show_help=run.print_help)
+
+
+_EXAMPLE = """example:
+  llmops-lab run finetune -p data=train.jsonl -p epochs=2 --out out
+  llmops-lab run finetune --help      its parameters
+
+Ctrl-C or SIGTERM cancels the job with all its processes."""
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run it to its end; the exit code says how it ended."""
+    if options.help or not options.template:
+        return _help(options)
+    from llmops_lab import settings as _settings
+    from llmops_lab.flows import check_job, run_job, submit_job
+    from llmops_lab.jobs.parameters import from_text
+
+    settings = _settings.load()
+    _, declared = check_job.parameters_of(options.template)
+    spec = submit_job.submit(
+        options.template,
+        from_text(declared, options.pairs),
+        kernel=options.kernel,
+        timeout=options.timeout,
+        retries=options.retries,
+        gpus=options.gpus,
+        out=options.out,
+        settings=settings,
+    )
+    _note(f"job {spec.id}: {spec.folder}")
+    record = run_job.run(spec.folder, settings=settings, on_event=_Said())
+    _note(_end(record, spec.folder))
+    print(json.dumps(record.to_json(), indent=1) if options.json else inert(str(spec.folder / record.notebook)))
+    return int(record.exit_code if record.exit_code is not None else ExitCode.FAILED)
+
+
+class _Said:
+    """One line for each cell, so that a log shows how far a job is."""
+
+    def __init__(self) -> None:
+        self._cell: int | None = None
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        record = event["record"]
+        if event["kind"] == "retry":
+            _note(f"attempt {record.attempt} of {record.retries + 1}")
+            self._cell = None
+        if event["kind"] == "cell" and record.cell is not None and record.cell != self._cell:
+            self._cell = record.cell
+            _note(f"cell {record.cells_done + 1} of {record.cells_total}")
+
+
+def _end(record: Any, folder: Path) -> str:
+    from llmops_lab.jobs.outcome import sentence
+
+    where = "" if record.mlflow_run_id else " MLflow does not answer; it will be told later."
+    return f"{sentence(record.to_json())}.{where}"
+
+
+def _help(options: argparse.Namespace) -> int:
+    if not options.template:
+        options.show_help()
+        if not options.help:
+            _note("Name a template or the path of a notebook. " + _known())
+        return int(ExitCode.DONE if options.help else ExitCode.WRONG_USE)
+    from llmops_lab.flows.check_job import parameters_of
+    from llmops_lab.jobs.parameters import usage
+    from llmops_lab.jobs.templates import summary
+
+    path, declared = parameters_of(options.template)
+    print(inert(f"{options.template}: {summary(path)}\n\nparameters (-p name=value):\n{usage(declared)}"))
+    return int(ExitCode.DONE)
+
+
+def _known() -> str:
+    from llmops_lab.jobs.templates import names
+
+    return f"Templates: {', '.join(names()) or 'none'}."
+
+
+def _note(text: str) -> None:
+    sys.stdout.flush()
+    print(inert(text), file=sys.stderr)

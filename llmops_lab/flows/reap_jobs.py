@@ -1,0 +1,49 @@
+"""Jobs whose process is gone are settled by whoever looks: their processes are ended, and how they ended is said everywhere."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from llmops_lab.errors import LabError
+from llmops_lab.flows.settle_job import settle
+from llmops_lab.jobs import notebook, outcome, process
+from llmops_lab.jobs.record import RUN_FILE, JobRecord, read_record
+from llmops_lab.settings import Settings
+from llmops_lab.store import jobs
+from llmops_lab.store.jobs import JobRow
+from llmops_lab.store.ledger import Ledger, open_ledger
+
+
+def reap(settings: Settings, *, job: str = "") -> list[JobRecord]:
+    """Settle each job (or this one) that is said to run and whose process on this machine is gone. Raises StoreError."""
+    ledger = open_ledger(settings)
+    row = jobs.get(ledger, job) if job else None
+    found = ([row] if row else []) if job else jobs.listed(ledger, states=["running"], limit=10_000)
+    return [_settled(ledger, settings, row) for row in found if row.is_orphaned and jobs.take_over(ledger, row.id, row.owner)]
+
+
+def _settled(ledger: Ledger, settings: Settings, row: JobRow) -> JobRecord:
+    folder, file = Path(row.folder), str(row.spec.get("file") or RUN_FILE)
+    record = JobRecord.from_json(row.record)
+    with suppress(LabError):
+        written = read_record(folder, file)
+        record = written if written.id == row.id else record
+    process.end(lambda: process.of_job(row.id, record.kernel_pid))
+    (folder / f".{row.id}.room").unlink(missing_ok=True)
+    if not record.has_ended:  # else the end was written, and only the rest could not be told
+        ended = outcome.failed("Killed", "the process that ran the job was killed", record.cell, code=137)
+        record = record.but(state=ended.state, exit_code=ended.exit_code, error=ended.error)
+        with suppress(LabError):  # the folder may be gone
+            about = {"id": row.id, "template": record.template, "state": ended.state, "attempt": record.attempt, "digests": record.digests}
+            about |= {"exit_code": ended.exit_code, "error": ended.error}
+            notebook.close(folder / record.notebook, about, ended.error or {})
+    return settle(ledger, settings, folder, record, file=file)
+
+
+def after_death() -> None:
+    """What a guard runs when its runner was killed; it says on standard input which job, and with what settings."""
+    said = json.loads(sys.stdin.read())
+    reap(Settings(**said["settings"]), job=said["job"])

@@ -1,0 +1,70 @@
+"""A notebook that papermill has read and parameterised, as a job: its record lies beside its output."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from llmops_lab import settings as _settings
+from llmops_lab.errors import BadInput
+from llmops_lab.flows import run_job
+from llmops_lab.flows.settle_job import side_folder
+from llmops_lab.jobs import notebook
+from llmops_lab.jobs.record import NOTEBOOK, RUN_FILE, JobRecord, JobSpec, new_id, now, queued, read_record, write_record
+from llmops_lab.jobs.teller import Heard
+from llmops_lab.store import jobs
+from llmops_lab.store.ledger import open_ledger
+
+
+def run_notebook(
+    nb: Any, source: str, target: Path | None, *, kernel: str, timeout: float | None = None, on_event: Heard | None = None
+) -> JobRecord:
+    """Run it to its end in this process. ``target``: the output, or None when papermill itself brings that elsewhere.
+
+    An earlier job's output with its record moves to ``previous/ID``. Raises BadInput or StoreError before it begins.
+    """
+    settings = _settings.load()
+    ledger = open_ledger(settings)
+    job = new_id()
+    target = target or side_folder(settings, job) / NOTEBOOK
+    if not target.parent.is_dir():
+        raise BadInput(f"the output folder {target.parent} does not exist. Make it first.")
+    file = _record_file(target)
+    _move_away(target, file)
+    spec = JobSpec(
+        id=job,
+        template=str(Path(source).absolute()) if source and "://" not in source else source,
+        parameters=dict(nb.metadata.get("papermill", {}).get("parameters") or {}),
+        folder=target.parent,
+        kernel=kernel,
+        timeout=timeout,
+        submitted=now(),
+        submitter=ledger.owner,
+        cwd=str(Path.cwd()),
+    )
+    record = queued(spec).but(notebook=target.name)
+    write_record(target.parent, record, file)
+    jobs.put(ledger, spec.to_json() | {"file": file}, record.to_json(), name=Path(source).stem or "notebook")
+    return run_job.run(target.parent, settings=settings, on_event=on_event, file=file, nb=notebook.plain(nb))
+
+
+def _record_file(target: Path) -> str:
+    """``run.json``, or ``NAME.run.json`` where that tells of another notebook in the same folder."""
+    try:
+        mine = read_record(target.parent).notebook == target.name
+    except BadInput:
+        mine = not (target.parent / RUN_FILE).exists()
+    return RUN_FILE if mine else f"{target.stem}.{RUN_FILE}"
+
+
+def _move_away(target: Path, file: str) -> None:
+    try:
+        earlier = read_record(target.parent, file)
+    except BadInput:
+        return  # papermill's own output before, or none: it is replaced in one step
+    kept = target.parent / "previous" / earlier.id
+    kept.mkdir(parents=True, exist_ok=True)
+    for name in (target.name, file):
+        if (target.parent / name).exists():
+            os.replace(target.parent / name, kept / name)

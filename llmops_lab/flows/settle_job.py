@@ -1,0 +1,67 @@
+"""How a job ended is said everywhere: ``run.json``, the ledger, the outbox in the same step, and MLflow as soon as it answers."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from llmops_lab.errors import StoreError
+from llmops_lab.flows.deliver import deliver
+from llmops_lab.jobs.record import RUN_FILE, JobRecord, now, write_record
+from llmops_lab.records import canonical
+from llmops_lab.settings import Settings, home_dir
+from llmops_lab.store import jobs
+from llmops_lab.store.ledger import Ledger
+
+
+def settle(ledger: Ledger, settings: Settings, folder: Path, record: JobRecord, *, file: str = RUN_FILE, name: str = "") -> JobRecord:
+    """Record the end of a job; whoever is second changes nothing. Returns the record with its MLflow run, where that could be told.
+
+    Raises StoreError when the ledger cannot be written; ``run.json`` then holds the truth, and whoever looks next settles it.
+    """
+    ended = record.but(ended=record.ended or now(), cell=None, kernel_pid=None, heartbeat=now())
+    with suppress(StoreError):  # the folder may be gone; the ledger has the same
+        write_record(folder, ended, file)
+    if jobs.settle(ledger, ended.id, ended.state, ended.to_json(), _entry(settings, folder, ended, name)):
+        tell_mlflow(ledger, settings)
+    row = jobs.get(ledger, ended.id)
+    return JobRecord.from_json(row.record) if row else ended
+
+
+def tell_mlflow(ledger: Ledger, settings: Settings) -> None:
+    """Deliver what waits. Never raises for trouble with MLflow: it goes on waiting."""
+    with suppress(StoreError):
+        deliver(ledger, settings)
+
+
+def side_folder(settings: Settings, job: str) -> Path:
+    """Where what is kept about a job lies beside its output; made when it is missing."""
+    folder = home_dir(settings) / "jobs" / job
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _entry(settings: Settings, folder: Path, record: JobRecord, name: str) -> tuple[str, str]:
+    environment: dict[str, Any] = {}
+    with suppress(OSError, ValueError):
+        environment = json.loads((side_folder(settings, record.id) / "environment.json").read_text("utf-8"))
+    notebook = folder / record.notebook
+    return "job", canonical(
+        {
+            "job": record.id,
+            "name": name or Path(record.template).stem,
+            "record": record.to_json(),
+            "started": _epoch(record.started or record.submitted or record.ended),
+            "ended": _epoch(record.ended),
+            "experiment": settings.experiment,
+            "environment": environment,
+            "notebook": [str(notebook), str(notebook.parent / "previous" / record.id / notebook.name)],
+        }
+    )
+
+
+def _epoch(when: str | None) -> float:
+    return datetime.fromisoformat(when or now()).timestamp()

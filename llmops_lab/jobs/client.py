@@ -1,0 +1,72 @@
+"""Who talks to the kernel: nbclient's client, with streams put together as they come, no widget state, and a job's result picked up."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+RESULT_MIME = "application/vnd.llmops_lab.result+json"
+_RETURN = re.compile(r"[^\n]*\r(?=[^\n])")
+
+
+class _Client:
+    """What is ours of it. ``on_output`` is told of each stream text; ``on_result`` of the value of ``lab.job_result``."""
+
+    on_output: Callable[[int, str, str], object] = staticmethod(lambda cell, name, text: None)
+    on_result: Callable[[Any], object] = staticmethod(lambda value: None)
+    on_change: Callable[[], object] = staticmethod(lambda: None)
+
+    def __init__(self, nb: Any, **options: Any) -> None:
+        super().__init__(nb, store_widget_state=False, coalesce_streams=False, **options)  # type: ignore[misc]
+        self._parts: dict[int, tuple[Any, list[str]]] = {}
+        self.wants_exit = False
+
+    def process_message(self, msg: Any, cell: Any, cell_index: int) -> Any:
+        data = msg["content"].get("data")
+        if isinstance(data, dict) and RESULT_MIME in data:
+            self.on_result(data[RESULT_MIME])
+        self.on_change()
+        return super().process_message(msg, cell, cell_index)  # type: ignore[misc]
+
+    def output(self, outs: Any, msg: Any, display_id: str | None, cell_index: int) -> Any:
+        made = super().output(outs, msg, display_id, cell_index)  # type: ignore[misc]
+        if made is None or made.get("output_type") != "stream":
+            return made
+        text = made["text"]
+        self.on_output(cell_index, made["name"], text)
+        for earlier in reversed(outs[:-1]):
+            if earlier.get("output_type") != "stream":
+                break
+            if earlier["name"] == made["name"]:
+                outs.pop()
+                self._parts.setdefault(id(earlier), (earlier, []))[1].append(text)
+                return earlier
+        return made
+
+    def flush(self) -> None:
+        """Put what came of each stream since last time into its output. What a progress bar wrote over is left out."""
+        for output, parts in self._parts.values():
+            output["text"] = _RETURN.sub("", output["text"] + "".join(parts))
+            parts.clear()
+
+    async def async_execute_cell(self, cell: Any, cell_index: int, *args: Any, **options: Any) -> Any:
+        self._parts = {}
+        try:
+            return await super().async_execute_cell(cell, cell_index, *args, **options)  # type: ignore[misc]
+        finally:
+            self.flush()
+
+    async def _check_raise_for_error(self, cell: Any, cell_index: int, exec_reply: Any) -> None:
+        payload = (exec_reply or {}).get("content", {}).get("payload") or []
+        self.wants_exit = any(each.get("source") == "ask_exit" for each in payload)  # exit() and quit() of IPython
+        await super()._check_raise_for_error(cell, cell_index, exec_reply)  # type: ignore[misc]
+
+
+@cache
+def client_class() -> Any:
+    """The class; made when it is first needed, because nbclient is slow to import."""
+    from nbclient import NotebookClient
+
+    return type(NotebookClient)("Client", (_Client, NotebookClient), {})
