@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,17 +16,18 @@ from llmops_lab.governance.gate import Side, Suite
 from llmops_lab.records import ModelSpec
 from llmops_lab.store.ledger import open_ledger
 
-_OPTIONS = ("prompt", "model", "scorer", "expected", "margin", "floor", "min_rows", "max_missing", "params")
+_ADDRESS = re.compile(r"(?:(?:models|prompts):/)?(?P<name>[\w.\-]{1,200})(?:@(?P<alias>[\w\-]{1,100})|/(?P<version>\d{1,9}))", re.ASCII)
+_OPTIONS = ("prompt", "model", "slot", "scorer", "expected", "margin", "floor", "min_rows", "max_missing", "params")
 _ENDS = {"budget": BudgetReached, "unreachable": Unreachable, "cancelled": Cancelled}
 
 
 @dataclass(frozen=True)
 class _Contender:
-    """A side with what a grid is asked with for it; ``prompt`` or ``model`` is None where the suite says it."""
+    """A side with what a grid is asked with for it; no ``model`` or no ``prompts`` (by slot) where the suite says it."""
 
     side: Side
     model: ModelSpec | None = None
-    prompt: Any = None
+    prompts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     params: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -36,6 +38,7 @@ def gate(
     *,
     prompt: Any = None,
     model: str | ModelSpec | None = None,
+    slot: str | None = None,
     scorer: Any = "exact",
     expected: str | None = None,
     margin: float | None = None,
@@ -54,11 +57,14 @@ def gate(
 ) -> Gate:
     """Judge a candidate against the champion on the same rows and keep the result as evidence for ``lab.promote``.
 
-    With a ``prompt`` (here or in every suite) the two are models; without, they are prompts, asked of ``model``. ``rows`` make the suite
-    called ``name``; ``suites`` are more of them, each a mapping with ``name``, ``data`` and what differs from the options here. A suite
-    passes when the verdict is better or equivalent, or when its interval shows no loss beyond ``margin``. ``floor`` must be cleared by
-    the candidate's own interval. ``alias`` names the release; suites that settings require for it must be there. Without a champion a
-    suite needs a floor, unless it is a ``first_release``. Raises BadInput before the first call; ``check()`` raises GateFailed.
+    With a ``prompt`` (here or in every suite) the two are models; without, they are prompts, asked of ``model``. What is registered is
+    named ``NAME/VERSION`` or ``NAME@ALIAS``; of a bundle with several prompts ``slot`` names one.
+
+    ``rows`` make the suite called ``name``; ``suites`` are more of them, each a mapping with ``name``, ``data`` and what differs from
+    the options here. A suite passes when the verdict is better or equivalent, or when its interval shows no loss beyond ``margin``.
+    ``floor`` must be cleared by the candidate's own interval. ``alias`` names the release; suites that settings require for it must be
+    there. Without a champion a suite needs a floor, unless it is a ``first_release``. Raises BadInput before the first call;
+    ``check()`` raises GateFailed.
     """
     from llmops_lab.flows import gate as flow
 
@@ -104,11 +110,15 @@ def _suites(rows: Any, name: str, suites: Sequence[Mapping[str, Any]], given: Ma
 
 
 def _suite(asked: Mapping[str, Any]) -> Suite:
+    from llmops_lab.flows.compare import direction
+
     margin, floor = (None if asked[each] is None else calls._above(each, asked[each], 0) for each in ("margin", "floor"))
     missing = calls._above("max_missing", asked["max_missing"], 0)
     if missing >= 1:
         raise BadInput(f"max_missing is a share of the rows, below 1, not {missing!r}.")
-    return Suite(str(asked["name"]), _judge(asked["scorer"]).name, margin, floor, calls._whole("min_rows", asked["min_rows"], 1), missing)
+    judge = _judge(asked["scorer"])
+    direction({each: getattr(judge, each) for each in ("name", "plugin", "higher_is_better")})
+    return Suite(str(asked["name"]), judge.name, margin, floor, calls._whole("min_rows", asked["min_rows"], 1), missing)
 
 
 def _judge(scorer: Any) -> Any:
@@ -121,15 +131,32 @@ def _judge(scorer: Any) -> Any:
 def _contender(given: Any, role: str, as_models: bool) -> _Contender | None:
     if given is None or given == "":
         return None
+    found = _registered(given)
+    if found is not None:
+        return found
     if isinstance(given, ModelSpec) or (as_models and isinstance(given, str)):
         spec = given if isinstance(given, ModelSpec) else ModelSpec(given)
         return _Contender(Side("model", spec.name, ""), model=spec)
-    if as_models:
-        raise BadInput(f"with a prompt given the {role} is a model, such as 'tiny' or lab.model(...), not {given!r:.80}.")
     prompt = _prompt(given)
-    known = f"{prompt.name}/{prompt.version}" if prompt.version else role if prompt.name in ("", "prompt") else prompt.name
-    where = {"registered": prompt.name, "version": str(prompt.version)} if prompt.version else {}
-    return _Contender(Side("prompt", known, prompt.sha256, **where), prompt=prompt)
+    name = role if prompt.name in ("", "prompt") else prompt.name
+    return _Contender(Side("prompt", name, prompt.sha256), prompts={prompt.name: prompt})
+
+
+def _registered(given: Any) -> _Contender | None:
+    """What stands in the registry under this name and version; None for anything that is not named so."""
+    from llmops_lab.flows.resolve import resolve
+
+    if isinstance(given, str):
+        named = _ADDRESS.fullmatch(given)
+        name, version = (named["name"], named["alias"] or named["version"]) if named else ("", "")
+    else:  # a version of the registry that somebody holds: a prompt, a bundle, what register_model gave
+        name, version = (getattr(given, each, None) or "" for each in ("name", "version"))
+    if not name or not version:
+        return None
+    found = resolve(name, version, _settings.load())
+    side = Side(found.kind, found.address, found.digest, found.name, str(found.version))
+    model = ModelSpec(found.model, label=found.address) if found.model else None
+    return _Contender(side, model, found.prompts, found.params)
 
 
 def _prompt(given: Any) -> Any:
@@ -142,12 +169,30 @@ def _prompt(given: Any) -> Any:
 
 
 def _prepared(asked: Mapping[str, Any], side: _Contender, how: Mapping[str, Any]) -> Any:
-    prompt = side.prompt if side.prompt is not None else _prompt(asked["prompt"])
+    prompt = _asked_with(asked, side)
     model = side.model if side.model is not None else asked["model"] or _settings.load().model
     grid = f"gate {asked['name']}: {side.side.name}"
-    params = {**(asked["params"] or {}), **side.params}
+    params = {**side.params, **(asked["params"] or {})}
     options: dict[str, Any] = {"models": [model], "scorers": [_judge(asked["scorer"])], "expected": asked["expected"], "params": params}
     return calls.prepare({prompt.name or "prompt": prompt}, asked["data"], **options, name=grid, **how)
+
+
+def _asked_with(asked: Mapping[str, Any], side: _Contender) -> Any:
+    """The prompt of a suite for this side: the side's own, else the suite's. Raises BadInput where there is none, or two."""
+    name, slot = side.side.name, asked["slot"]
+    if side.prompts and asked["prompt"] is not None:
+        raise BadInput(f"{name} brings a prompt of its own, and the suite {asked['name']!r} has one too. Leave one of them out.")
+    if not side.prompts:
+        if asked["prompt"] is None:
+            raise BadInput(f"{name} is a model, so the suite {asked['name']!r} needs a prompt: prompt='... {{{{ column }}}}'.")
+        return _prompt(asked["prompt"])
+    if slot and slot not in side.prompts:
+        raise UnknownName(f"prompt of {name}", str(slot), side.prompts)
+    if not slot and len(side.prompts) > 1:
+        raise BadInput(
+            f"{name} has {len(side.prompts)} prompts. Say which the suite {asked['name']!r} is about: slot='{next(iter(side.prompts))}'."
+        )
+    return side.prompts[slot] if slot else next(iter(side.prompts.values()))
 
 
 def _run(grid: Any) -> Any:

@@ -34,6 +34,11 @@ class Gate:
         return self.result.reasons
 
     @property
+    def digest(self) -> str:
+        """The digest of the content that stood at the gate: a promotion compares it."""
+        return self.result.digest
+
+    @property
     def evidence(self) -> dict[str, Any]:
         """The record as plain data, as it is kept."""
         return to_dict(self.result)
@@ -43,6 +48,16 @@ class Gate:
         if not self.passed:
             raise GateFailed(f"{inert(self.result.candidate.name)} did not pass: {inert('; '.join(self.reasons))}")
         return self
+
+    def file(self, name: str, version: int | str) -> Gate:
+        """Let the result speak for a registered version as well, when that has the content that stood here. Raises BadInput when not."""
+        from llmops_lab import settings as _settings
+        from llmops_lab.flows import gate as flow
+        from llmops_lab.store.ledger import open_ledger
+
+        settings = _settings.load()
+        filed = flow.file(self.result, name, version, ledger=open_ledger(settings), settings=settings)
+        return Gate(filed, self._grids)
 
     def rows(self, suite: str | None = None) -> list[dict[str, Any]]:
         """The rows that count against the candidate: without a score on a side, or scored worse than the champion; the worst first."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import math
 import os
@@ -11,11 +12,15 @@ from typing import Any
 
 from llmops_lab.errors import BadInput
 from llmops_lab.flows import compare as comparing
+from llmops_lab.flows.audit import person
 from llmops_lab.flows.deliver import deliver
+from llmops_lab.flows.resolve import resolve
 from llmops_lab.governance.gate import GateResult, Measured, Side, Suite, decide, to_dict
+from llmops_lab.models._ask import open_model
 from llmops_lab.records import Verdict
 from llmops_lab.redact import Redactor
 from llmops_lab.settings import Settings
+from llmops_lab.store import audit
 from llmops_lab.store.ledger import Ledger
 
 _KEPT = 100  # rows without a score that the record names
@@ -114,8 +119,32 @@ def _finite(value: float) -> float | None:
 
 
 def keep(result: GateResult, ledger: Ledger, settings: Settings) -> None:
-    """Put the result where a promotion looks for it, and on the MLflow runs of its grids."""
-    kept = Redactor().tree(to_dict(result))
-    runs = [grid for each in result.suites for grid in each.measured.grids.values()]
-    ledger.outbox_add("gate", {"gate": kept, "grids": runs, "experiment": settings.experiment})
+    """Put the result into the audit log, where a promotion looks for it, and on the MLflow runs of its grids."""
+    record(result, ledger, settings)
+    grids = [grid for each in result.suites for grid in each.measured.grids.values()]
+    ledger.outbox_add("gate", {"gate": Redactor().tree(to_dict(result)), "grids": grids, "experiment": settings.experiment})
     deliver(ledger, settings)
+
+
+def record(result: GateResult, ledger: Ledger, settings: Settings) -> None:
+    """Add the result to the audit log, under the registered name and version of its candidate where it has them."""
+    side = result.candidate
+    run_id = next((run for each in result.suites for run in each.measured.runs.values()), "")
+    body = {"name": side.registered, "version": int(side.version) if side.version else None, "digest": side.digest, "alias": result.alias}
+    body |= {"passed": result.passed, "reason": "; ".join(result.reasons), "run_id": run_id, "result": to_dict(result)}
+    audit.append(ledger, "gate", person(settings), body)
+
+
+def file(result: GateResult, name: str, version: int | str, *, ledger: Ledger, settings: Settings) -> GateResult:
+    """Record the result for a registered version too, once that version is seen to be what stood at the gate. Raises BadInput."""
+    found = resolve(name, version, settings)
+    content = open_model(found.model, settings).identity if found.kind == "model" else found.digest
+    if result.digest not in (content, found.digest):
+        raise BadInput(
+            f"{found.address} is not what stood at the gate as {result.candidate.name}: its content is {content[:24]}, and that was "
+            f"{result.digest[:24]}. Let {found.address} stand at the gate itself."
+        )
+    side = dataclasses.replace(result.candidate, digest=found.digest, registered=found.name, version=str(found.version))
+    filed = dataclasses.replace(result, candidate=side)
+    record(filed, ledger, settings)
+    return filed

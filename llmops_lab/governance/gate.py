@@ -125,13 +125,18 @@ class GateResult:
 
     @property
     def digest(self) -> str:
+        """The digest of the candidate: the content that this result speaks for."""
+        return self.candidate.digest
+
+    @property
+    def sha256(self) -> str:
         """SHA-256 of all that the record holds."""
         return digest(_plain(dataclasses.asdict(self)))
 
 
 def to_dict(result: GateResult) -> dict[str, Any]:
-    """The record as plain data, for a store; what follows from it (passed, reasons, digest) stands beside it for readers."""
-    return {**_plain(dataclasses.asdict(result)), "passed": result.passed, "reasons": list(result.reasons), "digest": result.digest}
+    """The record as plain data, for a store; what follows from it (passed, reasons, sha256) stands beside it for readers."""
+    return {**_plain(dataclasses.asdict(result)), "passed": result.passed, "reasons": list(result.reasons), "sha256": result.sha256}
 
 
 def _plain(value: Any) -> Any:
@@ -232,15 +237,11 @@ def _own(suite: Suite, found: Measured) -> str:
     return f"its own {suite.scorer} of {found.mean:.3g} [{found.low:.3g}, {found.high:.3g}] on {found.scored:,} rows"
 
 
-def counts(result: GateResult, *, digest: str, alias: str = "", required: Iterable[str] = ()) -> str:
-    """Why this result does not let that content through to ``alias``; empty when it does. ``required``: suites that must be in it."""
+def counts(result: GateResult, *, digest: str, required: Iterable[str] = ()) -> str:
+    """Why this result does not let the content with that digest through; empty when it does. ``required``: suites that must be in it."""
     if not result.passed:
         return f"the gate failed: {'; '.join(result.reasons) or 'it had no suite'}"
-    if result.candidate.digest != digest:
-        return f"the gate passed for other content ({result.candidate.digest[:20]}, not {digest[:20]})"
-    if alias and result.alias not in ("", alias):
-        return f"the gate was for {result.alias}, not for {alias}"
+    if result.digest != digest:
+        return f"the gate passed for other content ({result.digest[:20]}, not {digest[:20]})"
     absent = [name for name in required if name not in {each.suite.name for each in result.suites}]
-    if absent:
-        return f"the gate lacks what is required{f' for {alias}' if alias else ''}: {', '.join(absent)}"
-    return ""
+    return f"the gate lacks suites that settings require: {', '.join(absent)}" if absent else ""

@@ -31,6 +31,6 @@ def log_gate(payload: Mapping[str, Any], settings: Settings, *, on_progress: Cal
     for run_id in found:
         client.log_dict(run_id, record, "gate.json")
         client.set_tag(run_id, GATE_TAG, "passed" if record["passed"] else "failed")
-        client.set_tag(run_id, f"{GATE_TAG}.digest", record["digest"])
+        client.set_tag(run_id, f"{GATE_TAG}.sha256", record["sha256"])
         on_progress()
     return found[0]

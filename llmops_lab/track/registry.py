@@ -78,7 +78,7 @@ class Registry:
         with connect.answering(self._settings) as client:
             plain = _pages(client.search_registered_models, None)
             prompts = _pages(client.search_registered_models, f"tags.`{_IS_PROMPT}` = 'true'")
-            return sorted((_name(found) for found in (*plain, *prompts)), key=lambda item: item.name)
+            return sorted([*map(_name, plain), *(_name(found, "prompt") for found in prompts)], key=lambda item: item.name)
 
     def find(self, name: str) -> Name:
         """What a name is, its latest version and its aliases as they are now. Raises UnknownName."""
@@ -99,12 +99,16 @@ class Registry:
 
         with connect.answering(self._settings) as client:
             try:
-                return _version(client.get_model_version(name, str(version)), kind)
+                if kind != "prompt":
+                    found = client.get_prompt_version(name, version) if kind == "prompt" else client.get_model_version(name, str(version))
+                return _version(found, kind)
             except MlflowException as error:
                 if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                     raise
-                known = [str(item.version) for item in self._search(client, name, kind)]
-                raise UnknownName(f"version of {name!r}", str(version), known) from error
+            found = {int(item.version): item for item in self._search(client, name, kind)}
+        if version not in found:
+            raise UnknownName(f"version of {name!r}", str(version), map(str, found))
+        return _version(found[version], kind)
 
     def versions(self, name: str) -> list[Version]:
         """All versions, newest first. Raises UnknownName."""
@@ -153,8 +157,13 @@ class Registry:
 
     def retire(self, name: str, version: int, said: str) -> None:
         """Mark a version as retired."""
+        tag = (RETIRED_TAG, storable(said))
+        prompt = self.find(name).kind == "prompt"
         with connect.answering(self._settings) as client:
-            client.set_model_version_tag(name, str(version), RETIRED_TAG, storable(said))
+            if prompt:
+                client.set_prompt_version_tag(name, version, *tag)
+            else:
+                client.set_model_version_tag(name, str(version), *tag)
 
     def fetch(self, version: Version, folder: Path) -> None:
         """Copy the files of a version into an empty folder. Raises LabError where they are gone."""
@@ -175,13 +184,18 @@ class Registry:
             try:
                 return _name(client.get_registered_model(name))
             except MlflowException as error:
-                if error.error_code == "RESOURCE_DOES_NOT_EXIST" or not _NAME.fullmatch(name):
+                if not _NAME.fullmatch(name):
                     return None
-                raise
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+                # MLflow's own look-up hides prompts; its search does not.
+                prompts = client.search_registered_models(f"name = '{name}' AND tags.`{_IS_PROMPT}` = 'true'")
+                return _name(prompts[0], "prompt") if prompts else None
 
     def _search(self, client: Any, name: str, kind: str) -> list[Any]:
-        only = f" AND tags.`{_IS_PROMPT}` = 'true'" if kind == "prompt" else ""
-        return list(_pages(client.search_model_versions, f"name = '{check_name(name)}'{only}"))
+        if kind == "prompt":
+            return list(_pages(client.search_prompt_versions, name))
+        return list(_pages(client.search_model_versions, f"name = '{check_name(name)}'"))
 
     def _with_digest(self, name: str, digest: str) -> list[int]:
         where = f"name = '{check_name(name)}' AND tags.`{HASH_TAG}` = '{digest}'"
@@ -247,9 +261,9 @@ def _pages(search: Any, first: str | None) -> Iterator[Any]:
             return
 
 
-def _name(found: Any) -> Name:
-    tags = found.tags or {}
-    kind = "prompt" if tags.get(_IS_PROMPT) == "true" else tags.get(KIND_TAG, "model")
+def _name(found: Any, kind: str = "") -> Name:
+    tags = found.tags or {}  # without MLflow's own: they do not tell a prompt
+    kind = kind or tags.get(KIND_TAG, "model")
     latest = max((int(item.version) for item in found.latest_versions or ()), default=0)
     heads = [value.partition(":") for key, value in tags.items() if key.startswith(HEAD_TAG)]
     seen = {int(seq): hash_ for seq, _, hash_ in heads if seq.isdecimal()}
@@ -269,9 +283,9 @@ def _version(found: Any, kind: str) -> Version:
         digest=tags.get(HASH_TAG, ""),
         body=body,
         author=tags.get(AUTHOR_TAG) or found.user_id or "",
-        note=found.description or "",
+        note=(found.commit_message if kind == "prompt" else found.description) or "",
         created=datetime.fromtimestamp((found.creation_timestamp or 0) / 1000, UTC),
         retired=tags.get(RETIRED_TAG, ""),
-        source=found.source or "",
-        run_id=found.run_id or "",
+        source=getattr(found, "source", "") or "",
+        run_id=getattr(found, "run_id", "") or "",
     )
