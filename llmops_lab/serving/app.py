@@ -136,6 +136,7 @@ def make_app(
                 each.cancel()
             await asyncio.gather(*running, return_exceptions=True)
             await desk.shelf.close()
+            desk.cache.flush()
             await asyncio.to_thread(books.close)
             await asyncio.to_thread(desk.journal.close)
 

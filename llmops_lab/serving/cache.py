@@ -11,10 +11,12 @@ from llmops_lab.records import Reply, Request, digest, to_json
 from llmops_lab.redact import Redactor
 from llmops_lab.serving.http import Headers
 from llmops_lab.serving.release import Release
+from llmops_lab.store._writer import Write
 from llmops_lab.store.ledger import Ledger
 from llmops_lab.store.served import kept_reply, reply_row
 
 _IN_MEMORY = 4096
+_ROWS_S = 0.2  # as in journal: one commit for all that come in this time
 
 
 class Cache:
@@ -23,6 +25,7 @@ class Cache:
     def __init__(self, ledger: Ledger, say: Callable[[str], None]) -> None:
         self._ledger, self._say = ledger, say
         self._recent: OrderedDict[str, Reply] = OrderedDict()
+        self._rows: list[Write] = []
         self._redact = Redactor()
 
     def key(self, release: Release, request: Request, headers: Headers) -> str:
@@ -52,7 +55,15 @@ class Cache:
         if reply.finish_reason not in ("stop", "length", "tool_calls") or self._redact(body := to_json(reply)) != body:
             return
         self._remember(key, reply)
-        self._ledger.put([reply_row(key, release.name, reply)], self._kept)
+        self._rows.append(reply_row(key, release.name, reply))
+        if len(self._rows) == 1:
+            asyncio.get_running_loop().call_later(_ROWS_S, self.flush)
+
+    def flush(self) -> None:
+        """Hand what is to be kept to the ledger."""
+        rows, self._rows = self._rows, []
+        if rows:
+            self._ledger.put(rows, self._kept)
 
     def _remember(self, key: str, reply: Reply) -> None:
         self._recent[key] = reply

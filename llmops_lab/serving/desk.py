@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import random
 import time
 import uuid
 from dataclasses import dataclass
@@ -53,12 +54,12 @@ class Desk:
 
     def __init__(self, shelf: Shelf, gate: Gate, books: Books, cache: Cache, metrics: Metrics, journal: Journal) -> None:
         self.shelf, self.gate, self.metrics, self.journal = shelf, gate, metrics, journal
-        self._books, self._cache = books, cache
+        self._books, self.cache = books, cache
         self._in_flight = 0
 
     async def chat(self, scope: http.Scope, receive: http.Receive, send: http.Send) -> None:
         """POST /v1/chat/completions."""
-        visit = _Visit(Call(f"chatcmpl-{uuid.uuid4().hex}"), send, http.headers_of(scope))
+        visit = _Visit(Call(f"chatcmpl-{random.getrandbits(128):032x}"), send, http.headers_of(scope))
         self._in_flight += 1
         self.metrics.in_flight.inc()
         try:
@@ -103,8 +104,8 @@ class Desk:
         return dataclasses.replace(request, params={**request.params, "max_tokens": BUDGETED_TOKENS})
 
     async def _answer(self, visit: _Visit, release: Release, wanted: Asked, request: Request) -> None:
-        key = self._cache.key(release, request, visit.headers)
-        kept = await self._cache.find(key) if key else None
+        key = self.cache.key(release, request, visit.headers)
+        kept = await self.cache.find(key) if key else None
         visit.call.cache = "hit" if kept else "miss" if key else "off"
         if kept is not None:
             visit.call.reply = kept
@@ -117,7 +118,7 @@ class Desk:
             reply = visit.call.reply = await ask(visit, release, wanted, request)
             spent = spent if reply.cost_usd is None else reply.cost_usd
             if key:
-                self._cache.keep(key, release, reply)
+                self.cache.keep(key, release, reply)
         except ProviderFault as fault:
             spent = fault.cost_usd if fault.cost_usd is not None else spent if fault.in_doubt else 0.0
             raise fault_error(fault) from None

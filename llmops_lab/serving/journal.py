@@ -6,6 +6,7 @@ gathered. What was said stands in the traces alone, masked.
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import queue
 import random
@@ -18,10 +19,13 @@ from typing import Any
 from llmops_lab.records import Request
 from llmops_lab.serving.metrics import Call, Metrics
 from llmops_lab.serving.release import Release
+from llmops_lab.store._writer import Write
 from llmops_lab.store.ledger import Ledger
 from llmops_lab.store.served import request_row
 
 _GATHER_S = 1.0
+_ROWS_S = 0.2
+"""Rows of requests wait so long for each other: a commit for each would cost more than the request."""
 _MOST_WAITING = 1000
 _FAILED_A_MINUTE = 20
 _REMEMBERED = 4096
@@ -35,6 +39,7 @@ class Journal:
     ) -> None:
         self._ledger, self._metrics, self._share, self._trace, self._say = ledger, metrics, share, trace, say
         self._failed: deque[float] = deque()
+        self._rows: list[Write] = []
         self._queue: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._recent: OrderedDict[str, dict[str, Any]] = OrderedDict()
         self._thread = threading.Thread(target=self._work, name="llmops_lab-traces", daemon=True)
@@ -50,7 +55,9 @@ class Journal:
         if len(self._recent) > _REMEMBERED:
             self._recent.popitem(last=False)
         row = request_row(call.id, api_key=call.key_id, release=call.release, version=call.version, status=call.status, facts=facts)
-        self._ledger.put([row], self._written)
+        self._rows.append(row)
+        if len(self._rows) == 1:  # the first since the last time: all that come until then go together
+            asyncio.get_running_loop().call_later(_ROWS_S, self._flush)
         if release is not None and request is not None and traced:
             self._queue.put(_payload(call, release, request))
 
@@ -62,8 +69,14 @@ class Journal:
         """Something else that MLflow shall hear of, behind the traces that are on their way."""
         self._queue.put(payload)
 
+    def _flush(self) -> None:
+        rows, self._rows = self._rows, []
+        if rows:
+            self._ledger.put(rows, self._written)
+
     def close(self) -> None:
         """Hand over what waits."""
+        self._flush()
         self._queue.put(None)
         self._thread.join(20)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import socket
 from collections.abc import Callable
@@ -45,6 +46,8 @@ def run(app: Any, at: socket.socket, *, ready: Callable[[], None]) -> bool:
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets=sockets)
+            gc.collect()
+            gc.freeze()  # what is loaded by now stays: looking through it again and again would hold requests up
             ready()
 
     config = uvicorn.Config(

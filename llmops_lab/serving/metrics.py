@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 from llmops_lab.records import Reply
 
@@ -37,6 +38,19 @@ class Call:
         return None if self.first_at is None else self.first_at - self.began
 
 
+@dataclass
+class _Bound:
+    """The counters of one release and key."""
+
+    requests: dict[bool, Any]
+    cache: dict[str, Any]
+    seconds: Any
+    ttft: Any
+    rate: Any
+    given: Any
+    made: Any
+
+
 class Metrics:
     """Counters of one server, in a registry of their own."""
 
@@ -45,6 +59,7 @@ class Metrics:
 
         self._registry = CollectorRegistry()
         self._serving: dict[str, tuple[str, str, str]] = {}
+        self._bound: dict[tuple[str, str], _Bound] = {}
         names = ["release", "key"]
 
         def counter(name: str, text: str, *more: str) -> Counter:
@@ -71,25 +86,36 @@ class Metrics:
     def done(self, call: Call) -> None:
         """Count a request that has ended."""
         where = (call.release, call.key_name)
-        self._requests.labels(*where, "true" if call.stream else "false").inc()
-        self._seconds.labels(*where).observe(call.seconds)
+        mine = self._bound.get(where) or self._bind(where)
+        mine.requests[call.stream].inc()
+        mine.seconds.observe(call.seconds)
         if call.status != "ok":
             self._errors.labels(*where, call.status).inc()
         if call.cost_usd:
             self._cost.labels(*where).inc(call.cost_usd)
         if call.release:
-            self._cache.labels(*where, call.cache).inc()
-        if call.ttft_s is not None:
-            self._ttft.labels(*where).observe(call.ttft_s)
+            mine.cache[call.cache].inc()
+        if call.first_at is not None:
+            mine.ttft.observe(call.first_at - call.began)
         if call.reply is not None and call.cache != "hit":
-            self._count_tokens(where, call.reply, call.seconds)
+            given, made = call.reply.usage.input_tokens or 0, call.reply.usage.output_tokens or 0
+            mine.given.inc(given)
+            mine.made.inc(made)
+            if made and call.seconds > 0:
+                mine.rate.observe(made / call.seconds)
 
-    def _count_tokens(self, where: tuple[str, str], reply: Reply, seconds: float) -> None:
-        given, made = reply.usage.input_tokens or 0, reply.usage.output_tokens or 0
-        self._tokens.labels(*where, "input").inc(given)
-        self._tokens.labels(*where, "output").inc(made)
-        if made and seconds > 0:
-            self._rate.labels(*where).observe(made / seconds)
+    def _bind(self, where: tuple[str, str]) -> _Bound:
+        # Looking up a label costs more than counting, so what every request counts is looked up once.
+        made = self._bound[where] = _Bound(
+            requests={stream: self._requests.labels(*where, str(stream).lower()) for stream in (False, True)},
+            cache={result: self._cache.labels(*where, result) for result in ("hit", "miss", "off")},
+            seconds=self._seconds.labels(*where),
+            ttft=self._ttft.labels(*where),
+            rate=self._rate.labels(*where),
+            given=self._tokens.labels(*where, "input"),
+            made=self._tokens.labels(*where, "output"),
+        )
+        return made
 
     def serving(self, release: str, version: str, digest: str) -> None:
         """Note the version that answers from now on."""
