@@ -26,7 +26,9 @@ _HOME = {
     "gate": "llmops_lab.api.gate",
     "grid": "llmops_lab.api.calls",
     "history": "llmops_lab.api.release",
+    "job": "llmops_lab.api.job",
     "job_form": "llmops_lab.api.job_form",
+    "jobs": "llmops_lab.api.job",
     "judge": "llmops_lab.api.judge",
     "judge_bias": "llmops_lab.api.bias",
     "load": "llmops_lab.api.calls",
@@ -39,6 +41,7 @@ _HOME = {
     "register_model": "llmops_lab.api.release",
     "retire": "llmops_lab.api.release",
     "rollback": "llmops_lab.api.release",
+    "run": "llmops_lab.api.job",
     "scorer": "llmops_lab.api.calls",
     "scorers": "llmops_lab.api.calls",
 }

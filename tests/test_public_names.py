@@ -24,7 +24,9 @@ NAMES = [
     "gate",
     "grid",
     "history",
+    "job",
     "job_form",
+    "jobs",
     "judge",
     "judge_bias",
     "load",
@@ -37,6 +39,7 @@ NAMES = [
     "register_model",
     "retire",
     "rollback",
+    "run",
     "scorer",
     "scorers",
 ]

@@ -1,0 +1,148 @@
+"""How a job stands, as it truly is: whoever looks settles a job whose process has gone, and wakes the service for one that waits."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmops_lab import settings as _settings
+from llmops_lab.errors import BadInput, UnknownName
+from llmops_lab.flows import job_service
+from llmops_lab.flows.end_job import end_queued
+from llmops_lab.flows.reap_jobs import reap
+from llmops_lab.flows.submit_job import LOG
+from llmops_lab.jobs.record import JobRecord, read_record
+from llmops_lab.settings import Settings
+from llmops_lab.store import jobs
+from llmops_lab.store._owner import is_alive, is_here
+from llmops_lab.store.jobs import JobRow
+from llmops_lab.store.ledger import Ledger, open_ledger
+
+_TAIL_BYTES = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A job as it stands. ``row`` is the ledger's, whose state holds; ``record`` is ``run.json``, which may be a moment younger."""
+
+    row: JobRow
+    record: JobRecord
+
+    @property
+    def state(self) -> str:
+        """Its state."""
+        return self.row.state
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is over."""
+        return self.row.state not in ("queued", "running")
+
+
+def look(job: str, settings: Settings) -> Seen:
+    """One job. Raises UnknownName (close ids are listed)."""
+    ledger = open_ledger(settings)
+    row = _settled(ledger, _row(ledger, job), settings)
+    return Seen(row, _record(row))
+
+
+def look_at_all(settings: Settings, limit: int = 20) -> list[Seen]:
+    """The newest jobs first."""
+    reap(settings)
+    ledger = open_ledger(settings)
+    rows = [_settled(ledger, row, settings) for row in jobs.listed(ledger, limit=limit)]
+    return [Seen(row, _record(row)) for row in rows]
+
+
+def cancel(job: str, settings: Settings) -> bool:
+    """Cancel a job that waits, or ask the process of one that runs to end it. False when it had ended already. Raises UnknownName."""
+    ledger = open_ledger(settings)
+    row = _row(ledger, job)
+    if row.state == "queued" and end_queued(ledger, row, "cancelled", "Cancelled", "cancelled before it began"):
+        return True
+    if not jobs.request_cancel(ledger, job):
+        return False
+    row = _row(ledger, job)
+    # Any other owner (a terminal, a scheduler) finds the request at its next heartbeat.
+    if row.state == "running" and row.spec.get("queue") and is_here(row.owner) and is_alive(row.owner):
+        with suppress(OSError):
+            os.kill(int(row.owner.rsplit(":", 2)[1]), signal.SIGTERM)
+    return True
+
+
+def logs(seen: Seen, lines: int | None = None) -> str:
+    """What the job has printed so far, errors included; the last lines where a number is given."""
+    text = _logged(Path(seen.row.folder), whole=lines is None)
+    return text if lines is None else "\n".join(deque(text.splitlines(), lines))
+
+
+def why_waiting(seen: Seen, settings: Settings) -> str:
+    """What a queued job waits for, for people; empty when it does not wait."""
+    if seen.state != "queued":
+        return ""
+    ledger = open_ledger(settings)
+    before = [job for job in seen.row.spec.get("after") or () if getattr(jobs.get(ledger, job), "state", "") != "succeeded"]
+    if before:
+        return f"waits for {', '.join(before)}"
+    if not seen.row.spec.get("queue"):
+        return "waits for the process that submitted it"
+    running = jobs.listed(ledger, states=["running"], limit=1000)
+    if len(running) >= settings.jobs_at_once:
+        return f"waits for its turn: {len(running)} running, at most {settings.jobs_at_once} at once"
+    gpus = seen.row.spec.get("gpus")
+    return f"waits for {gpus} free GPU{'s' if gpus > 1 else ''}" if gpus else "is about to start"
+
+
+def _row(ledger: Ledger, job: str) -> JobRow:
+    row = jobs.get(ledger, job) if isinstance(job, str) else None
+    if row is None:
+        raise UnknownName("job", str(job), [each.id for each in jobs.listed(ledger, limit=20)])
+    return row
+
+
+def _settled(ledger: Ledger, row: JobRow, settings: Settings) -> JobRow:
+    if row.is_orphaned:
+        reap(settings)
+    elif row.state == "queued" and row.spec.get("queue"):
+        if row.spec["queue"] == str(_settings.home_dir(settings)) and not job_service.is_awake(settings):
+            job_service.wake(settings)
+    elif row.state == "queued" and not is_alive(str(row.spec.get("submitter"))):
+        end_queued(ledger, row, "failed", "NotStarted", "the process that was to run it ended before it began")
+    else:
+        return row
+    return jobs.get(ledger, row.id) or row
+
+
+def _record(row: JobRow) -> JobRecord:
+    with suppress(BadInput):
+        record = read_record(Path(row.folder))
+        if record.id == row.id and record.has_ended == (row.state not in ("queued", "running")):
+            return record
+    return JobRecord.from_json(row.record)
+
+
+def _logged(folder: Path, *, whole: bool) -> str:
+    with suppress(OSError), open(folder / LOG, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0 if whole else max(0, size - _TAIL_BYTES))
+        return file.read().decode("utf-8", "replace")
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return "".join(_printed(json.loads((folder / "notebook.ipynb").read_text("utf-8"))["cells"]))
+    return ""
+
+
+def _printed(cells: Sequence[dict[str, Any]]) -> list[str]:
+    found = []
+    for output in (output for cell in cells for output in cell.get("outputs", ())):
+        if output["output_type"] == "stream":
+            found.append(output["text"] if isinstance(output["text"], str) else "".join(output["text"]))
+        elif output["output_type"] == "error":
+            found.append(f"{output['ename']}: {output['evalue']}\n")
+    return found
