@@ -22,6 +22,7 @@ _HOME = {
     "compare_all": "llmops_lab.api.calls",
     "diff": "llmops_lab.api.diff",
     "estimate": "llmops_lab.api.calls",
+    "evaluation": "llmops_lab.api.evaluation",
     "configure": "llmops_lab.settings",
     "gate": "llmops_lab.api.gate",
     "grid": "llmops_lab.api.calls",

@@ -21,6 +21,7 @@ NAMES = [
     "configure",
     "diff",
     "estimate",
+    "evaluation",
     "gate",
     "grid",
     "history",

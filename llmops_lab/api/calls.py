@@ -36,6 +36,10 @@ def scorer(what: Any, *, label: str | None = None, **options: Any) -> Any:
     from llmops_lab.api.judge import asks_a_model, judge
     from llmops_lab.scorers._run import bind
 
+    if isinstance(what, Mapping):  # as a job's parameters say it: {"name": "regex", "pattern": "^[0-9]+$"}
+        label, options = what.get("label", label), {**what, **options}
+        what = options.pop("name", None)
+        options.pop("label", None)
     if isinstance(what, str) and asks_a_model(what):
         return judge(what, label=label, **options)
     return bind(what, label=label, resources=_Resources(), **options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,9 @@ from llmops_lab.jobs.parameters import Parameter
 from llmops_lab.models._ask import open_model
 from llmops_lab.prompts.files import SCHEME, load_prompts
 from llmops_lab.settings import Settings
+from llmops_lab.store.ledger import open_ledger
+
+_MLFLOW_RUN = re.compile("[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,7 @@ class _Named:
             "prompts": self._prompts,
             "model": self._model,
             "scorer": self._scorer,
+            "grid": self._grid,
         }
         return look[kind.strip()](value, more)
 
@@ -154,8 +159,16 @@ class _Named:
         open_model(value, self._settings)
         return value
 
-    def _scorer(self, value: str, _: str) -> str:
-        plugins.find("scorers", (value.split() or [value])[0])
+    def _scorer(self, value: Any, _: str) -> Any:
+        name = value.get("name", "") if isinstance(value, dict) else value
+        if name not in plugins.names("scorers"):
+            raise UnknownName("scorer", str(name), plugins.names("scorers"))
+        return value
+
+    def _grid(self, value: str, _: str) -> str:
+        ledger = open_ledger(self._settings)
+        if ledger.grid(value) is None and not _MLFLOW_RUN.fullmatch(value):  # one that another machine logged is looked up in MLflow
+            raise UnknownName("grid", value, {each["name"] for each in ledger.grids(20)}, f"Looked in {ledger.place}.")
         return value
 
 

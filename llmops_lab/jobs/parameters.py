@@ -25,7 +25,7 @@ from llmops_lab.redact import Redactor, is_secret_name
 
 RESERVED = frozenset({"template", "parameters", "kernel", "timeout", "retries", "gpus", "after", "out", "wait", "json", "settings"})
 """Names that ``lab.run`` and the command line keep for the job itself."""
-MARKS = ("file", "folder", "rows", "prompts", "model", "scorer", "column of")
+MARKS = ("file", "folder", "rows", "prompts", "model", "scorer", "grid", "column of")
 """What ``Annotated[str, "..."]`` may say that a value names; ``rows: a, b | c`` and ``column of NAME`` say more."""
 _MOST_CHARACTERS, _MOST_NESTED = 1_000_000, 50
 _JSON_TYPES = (str, int, float, bool, type(None), list, dict)
