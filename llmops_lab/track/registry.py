@@ -99,16 +99,13 @@ class Registry:
 
         with connect.answering(self._settings) as client:
             try:
-                if kind != "prompt":
-                    found = client.get_prompt_version(name, version) if kind == "prompt" else client.get_model_version(name, str(version))
+                found = client.get_prompt_version(name, version) if kind == "prompt" else client.get_model_version(name, str(version))
                 return _version(found, kind)
             except MlflowException as error:
                 if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                     raise
-            found = {int(item.version): item for item in self._search(client, name, kind)}
-        if version not in found:
-            raise UnknownName(f"version of {name!r}", str(version), map(str, found))
-        return _version(found[version], kind)
+                known = [str(item.version) for item in self._search(client, name, kind)]
+                raise UnknownName(f"version of {name!r}", str(version), known) from error
 
     def versions(self, name: str) -> list[Version]:
         """All versions, newest first. Raises UnknownName."""
