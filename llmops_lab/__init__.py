@@ -30,6 +30,7 @@ _HOME = {
     "job": "llmops_lab.api.job",
     "job_form": "llmops_lab.api.job_form",
     "jobs": "llmops_lab.api.job",
+    "job_result": "llmops_lab.api.job_result",
     "judge": "llmops_lab.api.judge",
     "judge_bias": "llmops_lab.api.bias",
     "load": "llmops_lab.api.calls",

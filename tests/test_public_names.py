@@ -28,6 +28,7 @@ NAMES = [
     "job",
     "job_form",
     "jobs",
+    "job_result",
     "judge",
     "judge_bias",
     "load",

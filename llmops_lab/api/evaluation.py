@@ -199,7 +199,7 @@ class Evaluation:
             f"state: {self.grid.state}; {len(self.cells):,} cells; MLflow run {self.grid.run_id or 'none yet'}",
             f"rows: {_code(str(dataset.get('source', '')))}, digest {str(dataset.get('digest', ''))[:12]}",
             *(f"against: {_code(str(each.run_id or each.grid_id))}" for each in [self.against] if each is not None),
-            *(f"verdict: {_code(f'{each.scorer}: {each.sentence}')}" for each in self.verdicts),
+            *(f"verdict: {_code(each.sentence)}" for each in self.verdicts),
             *(f"note: {_code(each)}" for each in self.notes),
         ]
 

@@ -51,6 +51,11 @@ def is_live(shell: Any) -> bool:
     return bool(kernel is not None and getattr(kernel, "_allow_stdin", False))
 
 
+def in_kernel() -> bool:
+    """Whether this process is a kernel, so that what is displayed becomes an output of a cell."""
+    return _shell() is not None
+
+
 def _shell() -> Any:
     """IPython's shell in a kernel, or None. IPython is not imported for it."""
     ipython = sys.modules.get("IPython")

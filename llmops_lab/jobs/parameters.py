@@ -186,7 +186,7 @@ def check(parameters: Sequence[Parameter], given: Mapping[str, Any]) -> dict[str
 
 def _fitted(name: str, shape: Shape, value: Any, redact: Redactor) -> Any:
     try:
-        _check_json(value)
+        check_json(value)
         if _holds_secret(value, redact):
             raise BadInput(f"{name} holds a secret. {_SECRETS}")
         return fitted(shape, value)
@@ -194,7 +194,8 @@ def _fitted(name: str, shape: Shape, value: Any, redact: Redactor) -> Any:
         raise BadInput(f"{name} {inert(str(error))}.") from None
 
 
-def _check_json(value: Any) -> None:
+def check_json(value: Any) -> None:
+    """Raises ValueError that says what of a value is no JSON, or too large or too deep for a notebook."""
     waiting, seen = [(value, 0)], 0
     while waiting:
         each, depth = waiting.pop()
