@@ -17,6 +17,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 MARK = "LLMOPS_LAB_JOB"
+KEPT = "LLMOPS_LAB_KEPT"
+"""In the environment of a process that its job hands over on purpose, a server that it deployed: it goes on when the job has ended."""
 _PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
 
 
@@ -51,10 +53,11 @@ def of_job(job: str, kernel: int | None, earlier: frozenset[int] | None = None) 
     if kernel is not None:
         found |= {pid for pid, (_, session) in table.items() if pid == kernel or session == kernel}
     children = {pid for pid, (parent, _) in table.items() if parent == me}
-    spared = {pid for pid in children if _is_guard(pid)}
-    roots = found | (set() if earlier is None else children - earlier - spared)
+    kept = {pid for pid in table if _is_kept(pid)}
+    spared = kept | {pid for pid in children if _is_guard(pid)}
+    roots = (found | (set() if earlier is None else children - earlier - spared)) - kept
     while True:
-        more = {pid for pid, (parent, _) in table.items() if parent in roots} - roots
+        more = {pid for pid, (parent, _) in table.items() if parent in roots} - roots - kept
         if not more:
             return roots - above - spared
         roots |= more
@@ -105,6 +108,12 @@ def _above(pid: int, table: dict[int, tuple[int, int]]) -> Iterator[int]:
 def _names(pid: int, job: str) -> bool:
     with suppress(OSError):
         return f"{MARK}={job}".encode() in Path("/proc", str(pid), "environ").read_bytes().split(b"\0")
+    return False
+
+
+def _is_kept(pid: int) -> bool:
+    with suppress(OSError):
+        return any(each.startswith(f"{KEPT}=".encode()) for each in Path("/proc", str(pid), "environ").read_bytes().split(b"\0"))
     return False
 
 
