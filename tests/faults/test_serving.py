@@ -1,0 +1,290 @@
+"""What breaks around a served endpoint: its upstream, its callers, its keys, itself. Typed errors, true counters, nothing hangs."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sqlite3
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import openai
+import pytest
+from aiohttp import web
+
+from tests.faults.conftest import full
+from tests.servers import ModelServer, chunk, sse, streams
+from tests.serving.serving_process import Served, body, until
+
+SPEC = "openai:m@{url}"
+PRICES = '[tool.llmops_lab.prices]\n"openai:" = { input = 0.0, output = 1_000_000.0 }\n'  # one USD a token that the model writes
+
+
+@pytest.fixture(scope="module")
+def upstream():
+    with ModelServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def front(upstream, tmp_path_factory):
+    """A server before the upstream, that waits 2 s for it."""
+    with Served(tmp_path_factory.mktemp("front"), SPEC.format(url=upstream.url), LLMOPS_LAB_TIMEOUT="2") as served:
+        yield served
+
+
+@pytest.fixture(autouse=True)
+def _clean(upstream):
+    upstream.clear()
+
+
+UPSTREAM = [
+    ("429_seconds", 429, "upstream_rate_limited", openai.RateLimitError),
+    ("429_quota", 429, "upstream_quota", openai.RateLimitError),
+    ("500", 502, "upstream_server_error", openai.InternalServerError),
+    ("502", 502, "upstream_server_error", openai.InternalServerError),
+    ("503", 502, "upstream_server_error", openai.InternalServerError),
+    ("timeout", 504, "upstream_timeout", openai.InternalServerError),
+    ("reset", 502, "upstream_connection", openai.InternalServerError),
+    ("short_body", 502, "upstream_connection", openai.InternalServerError),
+    ("bad_json", 502, "upstream_malformed", openai.InternalServerError),
+    ("html_200", 502, "upstream_malformed", openai.InternalServerError),
+    ("empty_choices", 502, "upstream_empty", openai.InternalServerError),
+    ("null_content", 502, "upstream_empty", openai.InternalServerError),
+    ("no_finish_reason", 502, "upstream_incomplete", openai.InternalServerError),
+    ("400", 400, "bad_request", openai.BadRequestError),
+    ("401", 502, "upstream_unauthorized", openai.InternalServerError),
+    ("404", 502, "upstream_not_found", openai.InternalServerError),
+    ("content_filter", 400, "content_filter", openai.BadRequestError),
+]
+
+
+@pytest.mark.parametrize(("fault", "status", "code", "kind"), UPSTREAM)
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_fault_of_the_upstream_is_a_typed_error(front, upstream, fault, status, code, kind, stream):
+    upstream.always(fault)
+    before = front.counter("llmops_lab_errors_total", kind=code)
+    with pytest.raises(kind) as raised:
+        front.chat("x", stream=stream)
+    assert (raised.value.status_code, raised.value.code) == (status, code)
+    assert front.counter("llmops_lab_errors_total", kind=code) == before + 1
+    assert front.counter("llmops_lab_in_flight_requests") == 0
+    if fault == "429_seconds":
+        assert raised.value.response.headers["retry-after"] == "2"
+    upstream.clear()
+    assert front.chat("well again").choices[0].message.content == "well again"
+
+
+@pytest.mark.parametrize("fault", ["cut_stream_close", "cut_stream_chunked", "cut_stream_length", "stalled_stream"])
+def test_a_stream_that_is_cut_ends_with_an_error_and_not_as_if_it_were_whole(front, upstream, fault):
+    upstream.script(fault)
+    got = []
+    with pytest.raises(openai.APIError) as raised:
+        for event in front.chat("x", stream=True):
+            got += [event.choices[0].delta.content or ""]
+    assert "".join(got) == "the answer " and raised.value.code.startswith("upstream_")
+    assert front.chat("x", temperature=0).choices[0].message.content == "x"  # nothing of it was kept
+
+
+def test_a_stream_that_broke_after_its_finish_reason_is_whole(front, upstream):
+    upstream.script("cut_after_finish")
+    assert "".join(event.choices[0].delta.content or "" for event in front.chat("x", stream=True)) == "the answer is 42"
+
+
+def test_errors_are_never_kept(front, upstream):
+    upstream.script("500", "bad_json", text="again")
+    for _ in range(2):
+        with pytest.raises(openai.InternalServerError):
+            front.chat("again", temperature=0)
+    assert front.chat("again", temperature=0).choices[0].message.content == "again"
+    assert front.chat("again", temperature=0).choices[0].message.content == "again"
+    assert upstream.count("again") == 3
+
+
+def test_the_stream_is_passed_on_as_it_comes(front, upstream):
+    upstream.script(streams(_piece("one "), 1.0, _piece("two"), _end(), "[DONE]"))
+    began, at = time.monotonic(), []
+    for event in front.chat("x", stream=True):
+        if event.choices[0].delta.content:
+            at.append(time.monotonic() - began)
+    assert len(at) == 2 and at[1] - at[0] > 0.5
+
+
+def _piece(text):
+    return chunk({"model": "m"}, {"content": text})
+
+
+def _end():
+    return chunk({"model": "m"}, {}, "stop")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_goes_cancels_the_call_upstream(front, upstream, stream):
+    gone = threading.Event()
+
+    async def slow(request, asked):
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        if stream:
+            await response.prepare(request)
+            await response.write(sse(_piece("one ")))
+        while request.transport is not None and not request.transport.is_closing():
+            await asyncio.sleep(0.02)
+        gone.set()
+        return response
+
+    upstream.always(slow)
+    before = front.counter("llmops_lab_errors_total", kind="client_gone")
+    connection = front.raw("/v1/chat/completions", body(front.names[0], "leave", stream=stream))
+    if stream:
+        assert b"assistant" in connection.getresponse().read1(10_000)
+    until(lambda: upstream.count("leave") == 1)
+    connection.sock.shutdown(socket.SHUT_RDWR)
+    assert gone.wait(1.5)  # before the server's own patience of 2 s would have ended it
+    until(lambda: front.counter("llmops_lab_errors_total", kind="client_gone") == before + 1)
+    assert front.counter("llmops_lab_in_flight_requests") == 0
+
+
+def test_sigterm_lets_requests_in_flight_end(upstream, tmp_path):
+    with Served(tmp_path, SPEC.format(url=upstream.url)) as served, ThreadPoolExecutor() as pool:
+        upstream.always(streams(_piece("one "), 1.5, _piece("two"), _end(), "[DONE]"))
+        answers = [pool.submit(lambda: [e.choices[0].delta.content for e in served.chat("x", stream=True)]) for _ in range(3)]
+        until(lambda: upstream.count("x") == 3)
+        assert served.stop() == 0
+        assert [list(filter(None, answer.result())) for answer in answers] == [["one ", "two"]] * 3
+
+
+# ---- keys and budgets
+
+
+@pytest.fixture
+def guarded(upstream, tmp_path):
+    """A server that asks for keys, and a function that makes one; each token that the upstream writes costs 1 USD."""
+    (tmp_path / "pyproject.toml").write_text(PRICES)
+    served = Served(tmp_path, SPEC.format(url=upstream.url))
+
+    def key(name, *options):
+        done = served.place.run("keys", "create", name, *options)
+        assert done.code == 0
+        return done.out.strip()
+
+    served.key = key("first")
+    with served:
+        yield served, key
+
+
+def _keys(served):
+    with sqlite3.connect(served.place.home / "lab.db") as ledger:
+        return {name: (spent, held) for name, spent, held in ledger.execute("SELECT name, spent_usd, held_usd FROM api_keys")}
+
+
+def test_a_wrong_key_is_refused_and_a_new_or_revoked_one_noticed(guarded):
+    served, key = guarded
+    for wrong in ("sk-lab-" + "a" * 43, "none", "\u00e9"):
+        status, error = served.refused("/v1/chat/completions", body(served.names[0]), key=wrong.encode("utf-8").decode("latin-1"))
+        assert (status, error["code"]) == (401, "invalid_api_key")
+    with pytest.raises(openai.AuthenticationError):
+        openai.OpenAI(base_url=served.url, api_key="wrong", max_retries=0).models.list()
+    new = key("second")
+    assert served.send("/v1/models", key=new)[0] == 200
+    assert served.place.run("keys", "revoke", "second").code == 0
+    until(lambda: served.send("/v1/models", key=new)[0] == 401)
+    whole = (served.place.home / "lab.db").read_bytes()
+    assert new.encode() not in whole and served.key.encode() not in whole
+    listed = served.place.run("keys", "list").out
+    assert "first" in listed and "revoked" in listed and "sk-lab" not in listed
+
+
+def test_a_rate_is_kept_to(guarded):
+    served, key = guarded
+    slow = key("slow", "--rpm", "2")
+    answers = [served.send("/v1/chat/completions", body(served.names[0]), key=slow) for _ in range(4)]
+    assert [status for status, _, _ in answers] == [200, 200, 429, 429]
+    assert json.loads(answers[-1][2])["error"]["code"] == "rate_limit_exceeded" and 0 < int(answers[-1][1]["retry-after"]) <= 60
+    assert served.send("/v1/chat/completions", body(served.names[0]))[0] == 200
+
+
+def test_a_budget_holds_under_many_callers_at_once_and_over_a_restart(guarded, upstream):
+    served, key = guarded
+    upstream.latency_s = 0.05
+    poor = key("poor", "--budget", "10")
+    callers, each = full(40, 400), 1
+
+    def ask(number):
+        text = f"word{number}"  # a reply of one token: one USD; held before it: two
+        return served.send("/v1/chat/completions", body(served.names[0], text, max_tokens=2), key=poor)
+
+    with ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(ask, range(callers)))
+    upstream.latency_s = 0.0
+    good = sum(status == 200 for status, _, _ in answers)
+    assert 5 <= good <= 10 and {status for status, _, _ in answers} == {200, 429}
+    assert all(json.loads(text)["error"]["code"] == "insufficient_quota" for status, _, text in answers if status == 429)
+    until(lambda: _keys(served)["poor"] == (good * each, 0))
+    assert served.counter("llmops_lab_cost_usd_total", key="poor") == good
+
+    assert served.stop() == 0
+    served.start()
+    more = [served.send("/v1/chat/completions", body(served.names[0], f"more{n}", max_tokens=2), key=poor)[0] for n in range(12)]
+    assert more.count(200) == 9 - good  # the last USD is too little for what a request may cost
+    until(lambda: _keys(served)["poor"] == (9, 0))
+    assert f"{9} of 10 USD spent" in served.place.run("keys", "list").out
+
+
+def test_what_may_have_been_paid_for_counts_as_spent(guarded, upstream):
+    served, key = guarded
+    mean = key("mean", "--budget", "100")
+    upstream.script("500", "cut_stream_close")
+    assert served.send("/v1/chat/completions", body(served.names[0], "x", max_tokens=7), key=mean)[0] == 502
+    until(lambda: _keys(served)["mean"] == (0, 0))  # refused: not paid for
+    served.send("/v1/chat/completions", body(served.names[0], "x", max_tokens=7, stream=True), key=mean)
+    until(lambda: _keys(served)["mean"] == (7, 0))  # cut: nobody knows
+    upstream.always("timeout")
+    open_ = [served.raw("/v1/chat/completions", body(served.names[0], "x", max_tokens=5))]  # without a budget nothing is held
+    served.key, first = mean, served.key
+    open_ += [served.raw("/v1/chat/completions", body(served.names[0], "x", max_tokens=5))]
+    until(lambda: upstream.count("x") == 4)
+    assert _keys(served)["mean"] == (7, 5)
+    os.kill(served.process.pid, signal.SIGKILL)
+    served.process.wait()
+    upstream.clear()
+    served.start()
+    assert _keys(served)["mean"] == (12, 0)
+    until(lambda: "5 USD that a server that is gone had held count as spent" in served.log)
+    served.key = first
+    assert len(open_) == 2  # they were held open until here
+
+
+def test_a_cached_reply_costs_nothing_and_a_model_without_a_price_has_no_budget(guarded, upstream, tmp_path):
+    served, key = guarded
+    some = key("some", "--budget", "3")
+    for _ in range(5):
+        assert served.send("/v1/chat/completions", body(served.names[0], "same", temperature=0, max_tokens=2), key=some)[0] == 200
+    assert upstream.count("same") == 1
+    until(lambda: _keys(served)["some"] == (1, 0))
+    (tmp_path / "pyproject.toml").write_text("")
+    served.stop()
+    served.start()
+    status, error = served.refused("/v1/chat/completions", body(served.names[0], "other"), key=some)
+    assert (status, error["code"]) == (403, "price_unknown")
+
+
+def test_a_key_with_a_budget_gets_replies_that_end(guarded, upstream):
+    served, key = guarded
+    rich = key("rich", "--budget", "100000")
+    served.send("/v1/chat/completions", body(served.names[0], "limited"), key=rich)
+    served.send("/v1/chat/completions", body(served.names[0], "free"))
+    limits = {seen.text: seen.body.get("max_tokens") for seen in upstream.requests}
+    assert limits == {"limited": 1024, "free": None}
+
+
+def test_a_ledger_that_was_lost_lets_no_budget_be_passed(guarded, upstream):
+    served, key = guarded
+    lost = key("lost", "--budget", "5")
+    assert served.send("/v1/chat/completions", body(served.names[0], "before", max_tokens=1), key=lost)[0] == 200
+    (served.place.home / "lab.db").rename(served.place.home / "away.db")
+    for _ in range(3):
+        status, error = served.refused("/v1/chat/completions", body(served.names[0], "after", max_tokens=1), key=lost)
+        assert (status, error["code"]) in [(503, "ledger_unavailable"), (429, "insufficient_quota"), (401, "invalid_api_key")]
+    assert upstream.count("after") == 0
