@@ -20,8 +20,6 @@ from llmops_lab.training.estimate import Estimate
 from llmops_lab.training.sft import Recipe, Tell, Trained, check_recipe
 from llmops_lab.training.tokens import Encoded, encode
 
-_SMALL_RATE = 15  # a model below sft.SMALL parameters learns at rates so many times larger
-
 
 @dataclass(frozen=True)
 class Planned:
@@ -58,18 +56,20 @@ class Tuned:
 
 
 def recipe_for(base: str, **asked: Any) -> Recipe:
-    """The recipe that was asked for; what is None is chosen to suit: the learning rate by method and size of the base.
+    """The recipe that was asked for; what is None is chosen to suit. Raises UnknownName or BadInput.
 
-    1e-4 for all weights and 2e-4 for an adapter of a model of 20 million parameters or more, ten times that below (a small model
-    needs larger steps). Raises UnknownName or BadInput.
+    The learning rate is 1e-5 for all weights and 2e-4 for an adapter, whose alpha is twice its rank. A model below 20 million parameters
+    needs larger steps: 1e-3, or 3e-3 with an alpha of eight times the rank.
     """
     recipe = Recipe(**{name: value for name, value in asked.items() if value is not None})
     check_recipe(recipe)
-    if asked.get("learning_rate") is not None:
-        return recipe
     small = estimates.size_of(base_of(base, recipe).folder) < sft.SMALL
-    rate = (1e-5 if recipe.method == "full" else 2e-4) * (_SMALL_RATE if small else 1)
-    return dataclasses.replace(recipe, learning_rate=rate)
+    full = recipe.method == "full"
+    chosen = {
+        "learning_rate": (1e-3 if full else 3e-3) if small else (1e-5 if full else 2e-4),
+        "alpha": recipe.rank * (8 if small else 2),
+    }
+    return dataclasses.replace(recipe, **{name: value for name, value in chosen.items() if asked.get(name) is None})
 
 
 def plan(base: str, sets: Sets, recipe: Recipe) -> Planned:

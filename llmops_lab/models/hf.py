@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging as stdlog
 import re
 import threading
 from collections.abc import Callable
@@ -97,6 +98,8 @@ class _Torch:
             if bars:
                 logging.enable_progress_bar()
         if place.adapter:
+            # peft imports bitsandbytes, which warns that it found no kernel of the hub's; nobody asked for one.
+            stdlog.getLogger("bitsandbytes.backends.cpu.ops").setLevel(stdlog.ERROR)
             from peft import PeftModel
 
             model = PeftModel.from_pretrained(model, place.adapter, local_files_only=True)

@@ -117,7 +117,7 @@ def _measured(base: Path, rows: Sequence[Encoded], recipe: Recipe) -> tuple[floa
     """(seconds a token, bytes at the peak on a GPU or 0), from a few steps; on a GPU the longest batch is one of them."""
     import torch
 
-    with sft.random_as_before():
+    with sft.quiet(), sft.random_as_before():
         model = sft.adapted(sft.load(base, recipe.method), recipe)
     device = model.device
     optimiser = torch.optim.AdamW([each for each in model.parameters() if each.requires_grad], lr=0.0)

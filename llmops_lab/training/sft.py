@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging as stdlog
 import math
 import resource
 import time
@@ -33,6 +34,7 @@ class Recipe:
     epochs: float = 3.0
     learning_rate: float = 2e-4
     rank: int = 16
+    alpha: int = 32
     batch: int = 8
     max_length: int = 1024
     packing: bool = False
@@ -45,7 +47,7 @@ def check_recipe(recipe: Recipe) -> None:
     """Raise UnknownName or BadInput for a recipe that nobody can follow."""
     if recipe.method not in METHODS:
         raise UnknownName("method", recipe.method, METHODS)
-    least = {"rank": 1, "batch": 1, "max_length": 8, "patience": 0, "seed": 0}
+    least = {"rank": 1, "alpha": 1, "batch": 1, "max_length": 8, "patience": 0, "seed": 0}
     for name, lowest in least.items():
         value = getattr(recipe, name)
         if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
@@ -95,7 +97,7 @@ def train(
     in all. On one CPU thread the same rows, recipe and versions give the same bytes, resumed or not.
     """
     began, cpu = time.perf_counter(), time.process_time()
-    with _quiet():
+    with quiet():
         trainer = trainer_for(base, rows, validation, recipe, work=work, tell=tell)
         with threads_for(trainer.model):
             last = checkpoint.newest(work) if resume else None
@@ -222,6 +224,7 @@ def _arguments(rows: Sequence[Encoded], recipe: Recipe, work: Path, every: int, 
         eval_packing=False,
         train_sampling_strategy="random" if recipe.packing else "group_by_length",
         max_grad_norm=1.0,
+        adam_beta2=0.98,  # tunings are short: the usual 0.999 looks back over a thousand steps
         logging_steps=max(1, every // 10),
         logging_nan_inf_filter=False,  # it waits for the loss of each step; a loss that is no number ends the job with a word
         save_strategy="steps",
@@ -262,7 +265,7 @@ def _every(rows: Sequence[Encoded], recipe: Recipe) -> int:
 def _lora(recipe: Recipe) -> Any:
     from peft import LoraConfig
 
-    return LoraConfig(r=recipe.rank, lora_alpha=2 * recipe.rank, target_modules="all-linear", task_type="CAUSAL_LM")
+    return LoraConfig(r=recipe.rank, lora_alpha=recipe.alpha, target_modules="all-linear", task_type="CAUSAL_LM")
 
 
 def _dataset(kind: Any, rows: Sequence[Encoded]) -> Any:
@@ -292,11 +295,13 @@ def _peak(device: str) -> int:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """No progress bars of datasets and transformers: the caller shows its own."""
     import datasets
     from transformers.utils import logging
 
+    # peft imports bitsandbytes, which warns that it found no kernel of the hub's; nobody asked for one.
+    stdlog.getLogger("bitsandbytes.backends.cpu.ops").setLevel(stdlog.ERROR)
     bars, maps = logging.is_progress_bar_enabled(), datasets.are_progress_bars_disabled()
     logging.disable_progress_bar()
     datasets.disable_progress_bars()
