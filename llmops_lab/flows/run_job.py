@@ -15,6 +15,7 @@ from llmops_lab.errors import BadInput, LabError, StoreError
 from llmops_lab.flows.settle_job import settle, side_folder
 from llmops_lab.jobs import gpus, kernels, notebook, outcome, parameters, process, watch
 from llmops_lab.jobs.attempt import Plan, Progress, execute
+from llmops_lab.jobs.lean import spare_grammar
 from llmops_lab.jobs.outcome import Outcome
 from llmops_lab.jobs.record import RUN_FILE, JobRecord, now, read_record, write_whole
 from llmops_lab.jobs.teller import Heard, Pulse, Room, Teller
@@ -34,6 +35,7 @@ def run(
     ``kernel``: the class that starts the kernel, in place of the usual one. ``file``: the record's name. ``nb``: its notebook,
     parameters and all, where that is not read from the folder. ``on_event`` gets ``{"kind", "record"}`` and, of an output, ``text``.
     """
+    spare_grammar()
     folder = folder.absolute()
     record = read_record(folder, file)
     ledger = open_ledger(settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import random
 import uuid
 from collections import Counter
@@ -18,6 +19,7 @@ from llmops_lab.redact import Redactor
 from llmops_lab.settings import Settings, home_dir
 from llmops_lab.store.ledger import CellState, Ledger
 from llmops_lab.track import environment
+from llmops_lab.track.jobs import JOB_TAG, JOB_VARIABLE
 
 MOST_FAILED_TRACES = 20
 
@@ -65,7 +67,7 @@ def _entry(ledger: Ledger, settings: Settings, record: dict[str, Any]) -> dict[s
         "judges": plan["judges"],
         "dataset": {**plan["dataset"], "name": plan["dataset"]["source"]},
         "metrics": dict(_metrics(summary, plan["scorers"])),
-        "tags": {},
+        "tags": {JOB_TAG: job} if (job := os.environ.get(JOB_VARIABLE)) else {},
         "summary": summary,
         "cells_path": str(path),
         "environment": environment.describe(),

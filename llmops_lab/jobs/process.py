@@ -146,11 +146,12 @@ class Stop:
 
 @contextmanager
 def signals(stop: Stop) -> Iterator[None]:
-    """SIGINT, SIGTERM and SIGHUP become a wish to stop; in a thread that is not the main one nothing changes."""
+    """SIGINT, SIGTERM and SIGHUP become a wish to stop; in a thread that is not the main one nothing changes. ``nohup`` is heeded."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    wanted = [number for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is not signal.SIG_IGN]
+    # A shell starts what is put in the background with SIGINT ignored; sent to a job by name, it still means what it says.
+    wanted = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN else [])]
     before = {number: signal.signal(number, lambda got, _: stop.ask(signal.Signals(got).name)) for number in wanted}
     try:
         yield

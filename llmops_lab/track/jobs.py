@@ -16,6 +16,8 @@ from llmops_lab.settings import Settings, home_dir
 from llmops_lab.track import connect, legal, runs
 
 JOB_TAG = "llmops_lab.job"
+JOB_VARIABLE = "LLMOPS_LAB_JOB"
+"""What a job's kernel finds in its environment: the job's id."""
 KIND_TAG = "llmops_lab.kind"
 _STATUS = {"succeeded": "FINISHED", "cancelled": "KILLED"}
 _MOST_METRICS = 500
