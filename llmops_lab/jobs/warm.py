@@ -119,38 +119,55 @@ class Nursery:
 
 
 def nurse(file: int, run: Run, modules: Sequence[str] = ()) -> None:
-    """The nursery's life: import, then fork a runner for each order that comes, until the service is gone."""
+    """The nursery's life: import, then fork a runner for each order that comes, until the service is gone.
+
+    Of ``modules`` the first is needed by every runner; the others are imported when nobody waits.
+    """
     line = socket.socket(fileno=file)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for name in (*_MODULES, *modules):
-        with contextlib.suppress(ImportError):
-            importlib.import_module(name)
-    seen = _files()
     bell = _ring_for_children()
-    gc.collect()
-    gc.freeze()  # a collection in a child would otherwise copy every page
+    missing = list(modules)
+    seen = _imported([*_MODULES, *missing[:1]])
     _send(line, {"ready": True}, ())
     while True:
-        ready, _, _ = select.select([line, bell], [], [])
+        ready, _, _ = select.select([line, bell], [], [], 0 if missing[1:] else None)
         if bell in ready:
             _bury(bell)
-        if line not in ready:
-            continue
-        try:
-            order, files = _receive(line)
-        except (OSError, ValueError):
-            return
-        if seen != _files(seen):
-            return  # a package was changed or updated: the next one imports what is there now
-        pid = os.fork()
-        if pid == 0:
-            signal.set_wakeup_fd(-1)
-            line.close()
-            bell.close()
-            _be_runner(order, files, run)
-        for each in files:
-            os.close(each)
-        _send(line, {"pid": pid}, ())
+        if line in ready:
+            if not _serve(line, bell, run, seen):
+                return
+        elif missing[1:]:
+            seen = _imported([missing.pop(1)])
+
+
+def _imported(names: Sequence[str]) -> dict[str, float]:
+    """Import these; the files of all that is imported, with when they were changed."""
+    for name in names:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # a collection in a child would otherwise copy every page
+    return _files()
+
+
+def _serve(line: socket.socket, bell: socket.socket, run: Run, seen: Mapping[str, float]) -> bool:
+    """Fork a runner for the order that has come; False when there is nobody to serve, or something that was imported has changed."""
+    try:
+        order, files = _receive(line)
+    except (OSError, ValueError):
+        return False
+    if seen != _files(seen):
+        return False  # a package was changed or updated: the next nursery imports what is there now
+    pid = os.fork()
+    if pid == 0:
+        signal.set_wakeup_fd(-1)
+        line.close()
+        bell.close()
+        _be_runner(order, files, run)
+    for each in files:
+        os.close(each)
+    _send(line, {"pid": pid}, ())
+    return True
 
 
 def _ring_for_children() -> socket.socket:
