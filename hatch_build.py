@@ -13,7 +13,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-BUNDLES = ("grid", "diff", "rating", "page")
+BUNDLES = ("grid", "diff", "rating", "job", "page")
 _JLPM = "from jupyter_builder.jlpm import main; main()"  # yarn, as Jupyter ships it
 _MINUTES = 10
 

@@ -9,7 +9,7 @@ const here = dirname(fileURLToPath(import.meta.url));
 const words = process.argv.slice(2);
 const asked = words.filter((word) => !word.startsWith("--"));
 const out = resolve(here, words.find((word) => word.startsWith("--out="))?.slice("--out=".length) ?? "../llmops_lab/widgets/static");
-const views = (asked.length ? asked : ["grid", "diff", "rating", "page"]).filter((view) => existsSync(`${here}/src/${view}/index.tsx`));
+const views = (asked.length ? asked : ["grid", "diff", "rating", "job", "page"]).filter((view) => existsSync(`${here}/src/${view}/index.tsx`));
 
 for (const view of views) {
   const made = await context({

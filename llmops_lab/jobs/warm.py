@@ -42,7 +42,6 @@ _MODULES = (
     "ipykernel.ipkernel",
     "ipykernel.zmqshell",
     "IPython.core.magics",
-    "matplotlib_inline.backend_inline",
 )
 # What libraries read once, when they are loaded: a kernel that is to have another value of these is started cold.
 _READ_AT_LOAD = ("PYTHON", "LD_", "MALLOC_", "OMP_", "MKL_", "OPENBLAS_", "VIRTUAL_ENV")

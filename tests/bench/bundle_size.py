@@ -11,7 +11,7 @@ REPEATS = 1
 
 
 def measure(*, repeats: int, small: bool) -> list[Row]:
-    return [_row(name) for name in ("grid", "diff", "rating")]
+    return [_row(name) for name in ("grid", "diff", "rating", "job")]
 
 
 def _row(name: str) -> Row:

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 FRONT = ROOT / "labextension"
-WIDGETS = ("grid", "diff", "rating")
+WIDGETS = ("grid", "diff", "rating", "job")
 
 
 def _node():

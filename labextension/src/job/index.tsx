@@ -1,0 +1,5 @@
+import { widget } from "../kit/widget";
+import { JobView } from "./card";
+
+export { JobView };
+export default widget(JobView);
