@@ -51,6 +51,6 @@ def test_a_form_is_filled_in_and_run(lab):
     said(page, "started: job")
     assert lab.value("(form.job.wait(), form.job.state)[1]") == "succeeded"
     found = json.loads(open(lab.value("str(form.job.notebook)"), encoding="utf-8").read())
-    printed = "".join(output.get("text", "") for cell in found["cells"] for output in cell.get("outputs", []))
+    printed = "".join("".join(output.get("text", "")) for cell in found["cells"] for output in cell.get("outputs", []))
     assert printed == "you & I you & I you & I  loud True ['a', 'b']\n"
     assert (lab.dialogs, lab.elsewhere) == ([], [])
