@@ -247,6 +247,8 @@ def _what(move: Move) -> str:
     before = "none" if move.previous is None else move.previous
     if move.what in ("promoted", "rolled_back", "elsewhere", "promoting", "rolling_back"):
         return f"{_WORDS[move.what]} @{move.alias}: {before} -> {version}"
+    if move.what == "refused" and (move.version is None or not move.alias):
+        return f"refused: rollback of @{move.alias}" if move.alias else f"refused: retiring {version}"
     return f"{_WORDS.get(move.what, move.what)} {version}{f' to @{move.alias}' if move.alias else ''}"
 
 

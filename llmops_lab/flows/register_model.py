@@ -21,6 +21,7 @@ from llmops_lab.settings import Settings
 from llmops_lab.store import audit
 from llmops_lab.store.ledger import open_ledger
 from llmops_lab.track.registry import Registry, Version, check_name
+from llmops_lab.training.sft import weights_digest
 
 _DECIDES = frozenset({".safetensors", ".json", ".jinja", ".model", ".txt"})  # what decides the text that the model writes
 _TOLD = frozenset({".md"})
@@ -112,10 +113,10 @@ def _trained(what: Any, base: str, run_id: str, dataset: str) -> _Trained:
         raise BadInput(f"{folder} is an adapter, which is nothing without its base. Say which: base='tiny' or base='hf:FOLDER'.")
     if adapter and base != "tiny" and not base.startswith("hf:"):
         raise BadInput(f"{base!r} cannot be the base of an adapter: it is 'tiny', or hf: with a folder or a downloaded hub id.")
-    lineage = {
-        "job": job or str(result.get("job") or ""),
-        "dataset": dataset or str(result.get("dataset") or result.get("data_digest") or ""),
-    }
+    written = str(result.get("digest") or "")
+    if written and weights_digest(folder) != written:
+        raise BadInput(f"{folder} no longer holds what the job wrote. To register what it holds now, name the folder and not the job.")
+    lineage = {"job": job or str(result.get("job") or ""), "dataset": dataset or str(result.get("train_digest") or ""), "trained": written}
     return _Trained(folder.absolute(), base if adapter else "", run_id or str(result.get("run_id") or ""), lineage)
 
 

@@ -143,11 +143,11 @@ def _fetched(version: Version, weights: str, settings: Settings) -> Path:
         place.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=".fetch-", dir=place.parent))
         try:
-            Registry(settings).fetch(version, draft)
-            (draft / ABOUT).unlink(missing_ok=True)  # our own description, not a part of the model
-            _check_weights(version, draft, weights)
+            got = Registry(settings).fetch(version, draft)
+            (got / ABOUT).unlink(missing_ok=True)  # our own description, not a part of the model
+            _check_weights(version, got, weights)
             try:
-                os.replace(draft, place)
+                os.replace(got, place)
             except OSError:
                 if not place.is_dir():  # another process was faster
                     raise
@@ -158,7 +158,8 @@ def _fetched(version: Version, weights: str, settings: Settings) -> Path:
 
 
 def _check_weights(version: Version, folder: Path, weights: str) -> None:
-    if folder_digest(folder) != weights:
+    whole = any(folder.glob("*.safetensors")) and folder_digest(folder) == weights
+    if not whole:
         raise TamperedRelease(
             f"model {version.name}/{version.version}: the files in {folder} are not those that were registered. Delete that folder, and "
             "they are fetched anew; if this comes again, they were changed in MLflow itself."

@@ -162,15 +162,15 @@ class Registry:
             else:
                 client.set_model_version_tag(name, str(version), *tag)
 
-    def fetch(self, version: Version, folder: Path) -> None:
-        """Copy the files of a version into an empty folder. Raises LabError where they are gone."""
+    def fetch(self, version: Version, folder: Path) -> Path:
+        """Copy the files of a version into an empty folder, and return where in it they are. Raises LabError where they are gone."""
         from mlflow import artifacts
         from mlflow.exceptions import MlflowException
 
-        store = connect.tracking_uri(self._settings)
+        uris = dict.fromkeys(("tracking_uri", "registry_uri"), connect.tracking_uri(self._settings))
         with connect.answering(self._settings):
             try:
-                artifacts.download_artifacts(artifact_uri=version.source, dst_path=str(folder), tracking_uri=store, registry_uri=store)
+                return Path(artifacts.download_artifacts(artifact_uri=version.source, dst_path=str(folder), **uris))
             except (MlflowException, OSError) as error:
                 raise LabError(f"the files of {version.name}/{version.version} cannot be had from MLflow: {error}") from error
 
