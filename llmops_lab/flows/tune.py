@@ -111,7 +111,7 @@ def tune(planned: Planned, *, out: Path | None = None, resume: bool = True, tell
         shutil.rmtree(made, ignore_errors=True)
         trained = sft.train(
             planned.base.folder, planned.encoded, planned.encoded_validation, planned.recipe,
-            work=planned.work, out=made, resume=resume, tell=tell,
+            work=planned.work, out=made, resume=resume, tell=tell, named=planned.base.name.removeprefix("hf:"),
         )  # fmt: skip
         folder = _placed(made, out or planned.work.parent.parent / "tuned" / trained.digest[:16])
         shutil.rmtree(planned.work)

@@ -55,10 +55,10 @@ def estimate(base: Path, rows: Sequence[Encoded], validation: Sequence[Encoded],
     """Measure a few steps on a copy of the model that is thrown away, and work out the memory. Training is not touched by it."""
     device, free = _device()
     width = 2 if device == "cuda" else 4
-    tokens = max(_padded(batch) for batch in _batches(rows, recipe))
+    tokens = max(_padded(batch) for batch in batches_of(rows, recipe))
     longest = max(len(each.ids) for each in rows)
     steps = round(sft.steps_an_epoch(rows, recipe) * recipe.epochs)
-    in_all = round(sum(_padded(batch) for batch in _batches(rows, recipe)) * recipe.epochs)
+    in_all = round(sum(_padded(batch) for batch in batches_of(rows, recipe)) * recipe.epochs)
     parts = _parts(base, _config(base), recipe, width, tokens, longest, checkpointed=device == "cuda")
     a_token, peak = _measured(base, rows, recipe)
     checks = (steps // max(1, min(500, sft.steps_an_epoch(rows, recipe)))) * sum(len(each.ids) for each in validation)
@@ -121,7 +121,7 @@ def _measured(base: Path, rows: Sequence[Encoded], recipe: Recipe) -> tuple[floa
         model = sft.adapted(sft.load(base, recipe.method), recipe)
     device = model.device
     optimiser = torch.optim.AdamW([each for each in model.parameters() if each.requires_grad], lr=0.0)
-    batches = _batches(rows, recipe)
+    batches = batches_of(rows, recipe)
     chosen = [batches[len(batches) * place // (_STEPS + 1)] for place in range(1, _STEPS + 1)]
     warm = max(batches, key=_padded) if device.type == "cuda" else chosen[0]
     with sft.threads_for(model), sft.random_as_before():
@@ -158,7 +158,8 @@ def bare_step(model: Any, optimiser: Any, batch: Sequence[Encoded]) -> Any:
     return loss
 
 
-def _batches(rows: Sequence[Encoded], recipe: Recipe) -> list[Sequence[Encoded]]:
+def batches_of(rows: Sequence[Encoded], recipe: Recipe) -> list[Sequence[Encoded]]:
+    """The rows as batches, in their order."""
     return [rows[at : at + recipe.batch] for at in range(0, len(rows), recipe.batch)]
 
 

@@ -88,13 +88,15 @@ def train(
     *,
     work: Path,
     out: Path,
-    resume: bool,
-    tell: Tell | None,
+    resume: bool = True,
+    tell: Tell | None = None,
+    named: str = "",
 ) -> Trained:
     """Train on ``rows`` and write an adapter (``full``: a whole model) to ``out``; checkpoints lie in ``work``, one an epoch or so.
 
     With ``resume`` it goes on from the newest whole checkpoint there. ``tell`` gets each line of the log and the number of steps to come
-    in all. On one CPU thread the same rows, recipe and versions give the same bytes, resumed or not.
+    in all. ``named``: what the adapter calls its base, in place of the folder. On one CPU thread the same rows, recipe and versions
+    give the same bytes, resumed or not.
     """
     began, cpu = time.perf_counter(), time.process_time()
     with quiet():
@@ -102,7 +104,7 @@ def train(
         with threads_for(trainer.model):
             last = checkpoint.newest(work) if resume else None
             trainer.train(resume_from_checkpoint=str(last) if last else None)
-        _save(trainer, out, recipe)
+        _save(trainer, out, recipe, named or str(base))
     state = trainer.state
     return Trained(
         folder=out,
@@ -122,7 +124,7 @@ def train(
 
 
 def trainer_for(
-    base: Path, rows: Sequence[Encoded], validation: Sequence[Encoded], recipe: Recipe, *, work: Path, tell: Tell | None
+    base: Path, rows: Sequence[Encoded], validation: Sequence[Encoded], recipe: Recipe, *, work: Path, tell: Tell | None = None
 ) -> Any:
     """The trainer, ready to go: the model loaded, the adapter in place. bfloat16 on a GPU, float32 on the CPU."""
     from datasets import Dataset
@@ -277,9 +279,11 @@ def _dataset(kind: Any, rows: Sequence[Encoded]) -> Any:
     return kind.from_dict(columns)
 
 
-def _save(trainer: Any, out: Path, recipe: Recipe) -> None:
+def _save(trainer: Any, out: Path, recipe: Recipe, named: str) -> None:
     out.mkdir(parents=True, exist_ok=True)
     model = trainer.accelerator.unwrap_model(trainer.model)
+    if recipe.method != "full":
+        model.peft_config["default"].base_model_name_or_path = named
     model.save_pretrained(out, safe_serialization=True)
     (out / "README.md").unlink(missing_ok=True)  # peft's empty form; the model card takes its place
     if recipe.method == "full":
