@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # Two threads are slower than one for the embedded model, and several processes share the machine while tests run.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test lab check bench faults docs notebooks reference front
+.PHONY: help demo test lab check bench faults docs notebooks reference front airflow
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*##/make \1:/p' Makefile
@@ -14,7 +14,7 @@ help:  ## this list
 demo: .venv/.core  ## install the core, then run the main job on the embedded model: table, files, verdict
 	@$(BIN)/llmops-lab demo
 
-test: .venv/.all  ## install everything, then run the tests and the notebooks
+test: .venv/.all .airflow/airflow  ## install everything, then run the tests and the notebooks
 	@$(BIN)/python hatch_build.py || true
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=300 tests notebooks
 
@@ -67,3 +67,8 @@ front: .venv/.all  ## build the bundles of the views anew where their sources ch
 	@$(PIP) --editable '.[all]' --group dev
 	@$(PIP) --no-deps pyrit  # its human labels, for notebook 06; of the hundreds of packages that its code needs none is wanted
 	@touch $@ .venv/.core
+
+airflow: .airflow/airflow  ## the real Airflow for the test of the example DAG, apart from our environment
+
+.airflow/airflow: tests/jobs/airflow.txt | .venv/.all
+	@$(BIN)/python -m pip install --quiet --no-deps --upgrade --target .airflow -r tests/jobs/airflow.txt && touch $@
