@@ -70,6 +70,22 @@ def server(latency_ms: float, log: Path | None = None) -> Iterator[str]:
         process.stdout.close()
 
 
+@contextmanager
+def served(name: str, home: Path) -> Iterator[str]:
+    """``llmops-lab serve NAME`` in a process of its own; gives its base URL."""
+    home.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "llmops_lab.cli", "serve", name, "--port", "0"]
+    with (home / "errors.txt").open("w") as errors:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, env=environment(home), cwd=home, text=True)
+        try:
+            assert process.stdout is not None
+            yield process.stdout.readline().strip()
+        finally:
+            process.kill()
+            process.wait()
+            process.stdout.close()
+
+
 def machine() -> str:
     """What the figures were taken on."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30

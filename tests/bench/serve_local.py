@@ -1,0 +1,67 @@
+"""The local server against ``transformers serve --continuous-batching`` on the embedded model, at 1, 8 and 32 clients."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from llmops_lab.models.tiny import FOLDER
+from tests.bench.processes import environment, script, served
+from tests.bench.rows import Row, middle, ratio
+
+REPEATS = 3
+CLIENTS = (1, 8, 32)
+_START_S = 120
+
+
+def measure(*, repeats: int, small: bool) -> list[Row]:
+    rows = []
+    with tempfile.TemporaryDirectory() as folder, _transformers(Path(folder, "theirs")) as theirs:
+        home = Path(folder)
+        with served("tiny", home / "ours") as ours:
+            for clients in (1,) if small else CLIENTS:
+                requests = 4 if small else 100 + 10 * clients
+                rates: tuple[list[float], list[float]] = ([], [])
+                for _ in range(repeats):
+                    rates[0].append(script("chat_clients", ours, "tiny", clients, requests, home=home).told["rate"])
+                    rates[1].append(script("chat_clients", theirs, FOLDER, clients, requests, home=home).told["rate"])
+                what = f"local server on the embedded model, {clients} clients, requests/s against transformers serve --continuous-batching"
+                rows.append(Row(what, ratio(*rates), "x", at_least=1.5, note=f"{middle(rates[0], '/s')} / {middle(rates[1], '/s')}"))
+    return rows
+
+
+@contextmanager
+def _transformers(home: Path) -> Iterator[str]:
+    home.mkdir()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [str(Path(sys.executable).with_name("transformers")), "serve", str(FOLDER), "--device", "cpu", "--port", str(port)]
+    offline = environment(home) | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(home)}
+    with (home / "log.txt").open("w+") as log:
+        process = subprocess.Popen([*command, "--continuous-batching"], stdout=log, stderr=log, env=offline, cwd=home)
+        try:
+            _wait(f"http://127.0.0.1:{port}/health", process)
+            yield f"http://127.0.0.1:{port}/v1"
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
+    ends = time.monotonic() + _START_S
+    while time.monotonic() < ends and process.poll() is None:
+        try:
+            urllib.request.urlopen(url, timeout=5).close()
+            return
+        except (OSError, urllib.error.URLError):
+            time.sleep(0.2)
+    raise RuntimeError(f"transformers serve did not come up at {url}")
