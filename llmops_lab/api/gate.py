@@ -58,7 +58,7 @@ def gate(
     """Judge a candidate against the champion on the same rows and keep the result as evidence for ``lab.promote``.
 
     With a ``prompt`` (here or in every suite) the two are models; without, they are prompts, asked of ``model``. What is registered is
-    named ``NAME/VERSION`` or ``NAME@ALIAS``; of a bundle with several prompts ``slot`` names one.
+    named ``NAME/VERSION`` or ``NAME@ALIAS``; of a bundle with several prompts ``slot`` names one (else ``main``).
 
     ``rows`` make the suite called ``name``; ``suites`` are more of them, each a mapping with ``name``, ``data`` and what differs from
     the options here. A suite passes when the verdict is better or equivalent, or when its interval shows no loss beyond ``margin``.
@@ -179,6 +179,8 @@ def _prepared(asked: Mapping[str, Any], side: _Contender, how: Mapping[str, Any]
 
 def _asked_with(asked: Mapping[str, Any], side: _Contender) -> Any:
     """The prompt of a suite for this side: the side's own, else the suite's. Raises BadInput where there is none, or two."""
+    from llmops_lab.flows.serve_release import MAIN
+
     name, slot = side.side.name, asked["slot"]
     if side.prompts and asked["prompt"] is not None:
         raise BadInput(f"{name} brings a prompt of its own, and the suite {asked['name']!r} has one too. Leave one of them out.")
@@ -188,11 +190,9 @@ def _asked_with(asked: Mapping[str, Any], side: _Contender) -> Any:
         return _prompt(asked["prompt"])
     if slot and slot not in side.prompts:
         raise UnknownName(f"prompt of {name}", str(slot), side.prompts)
-    if not slot and len(side.prompts) > 1:
-        raise BadInput(
-            f"{name} has {len(side.prompts)} prompts. Say which the suite {asked['name']!r} is about: slot='{next(iter(side.prompts))}'."
-        )
-    return side.prompts[slot] if slot else next(iter(side.prompts.values()))
+    if not slot and len(side.prompts) > 1 and MAIN not in side.prompts:
+        raise BadInput(f"{name} has the prompts {', '.join(side.prompts)}. Say which one the suite {asked['name']!r} is about: slot='...'.")
+    return side.prompts[slot or (MAIN if MAIN in side.prompts else next(iter(side.prompts)))]
 
 
 def _run(grid: Any) -> Any:

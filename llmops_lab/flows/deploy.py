@@ -92,18 +92,23 @@ class Live:
     log: Path
 
 
-def go_live(wish: Wish, settings: Settings, *, port: int = 0, keep: bool = False, question: str = "Hello", patience: float = 120.0) -> Live:
+def go_live(
+    wish: Wish, settings: Settings, *, port: int = 0, keep: bool = False,
+    question: str = "Hello", variables: Mapping[str, str] | None = None, slot: str = "", patience: float = 120.0,
+) -> Live:  # fmt: skip
     """Promote, start a server under the alias and ask it; where it does not answer as it must, roll the alias back and raise LabError.
 
-    ``keep`` leaves the server running when the job ends. Raises as ``promote`` does, before anything has changed.
+    ``variables`` fill the slots of a release's prompt, ``slot`` names one of a bundle's prompts. ``keep`` leaves the server running when
+    the job ends. Raises as ``promote`` does, before anything has changed.
     """
+    extra = {**({"prompt_variables": dict(variables)} if variables else {}), **({"prompt": slot} if slot else {})}
     released = promote(wish, settings)
     address = f"{wish.name}@{wish.alias}"
     log = home_dir(settings).absolute() / "served" / f"{address}-{uuid.uuid4().hex[:8]}.log"
     try:
         with _server(address, port, log, keep, patience) as (server, url):
             begun = time.monotonic()
-            reply = smoke(url, address, str(released.version), question, patience)
+            reply = smoke(url, address, str(released.version), question, patience, extra)
             seconds = time.monotonic() - begun
     except BaseException as error:
         told = _take_back(released, settings)
@@ -165,9 +170,9 @@ def _url(server: subprocess.Popen[bytes], log: Path, patience: float) -> str:
     raise LabError(f"the server was not ready after {patience:g} s: {redact(log.read_text('utf-8', errors='replace').strip())[-_TOLD:]}.")
 
 
-def smoke(url: str, address: str, version: str, question: str, patience: float = 60.0) -> str:
+def smoke(url: str, address: str, version: str, question: str, patience: float = 60.0, extra: Mapping[str, Any] | None = None) -> str:
     """Ask a server one question in OpenAI's protocol and read its figures; returns the reply. Raises LabError where one is amiss."""
-    body = {"model": address, "messages": [{"role": "user", "content": question}], "max_tokens": 32, "temperature": 0}
+    body = {"model": address, "messages": [{"role": "user", "content": question}], "max_tokens": 32, "temperature": 0, **(extra or {})}
     with _key() as headers:
         content, told = _request(f"{url}/chat/completions", patience, headers, body)
     reply = json.loads(content)["choices"][0]["message"]["content"]
