@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from importlib.util import find_spec
 from typing import Any
 
@@ -14,6 +15,7 @@ from llmops_lab.redact import redact
 from llmops_lab.widgets import watched
 
 _WIDE = {"width": "36em"}
+_CHARACTERS = 80
 
 
 def shown(form: JobForm) -> tuple[str, str]:
@@ -35,7 +37,7 @@ class Form:
         self._inputs = {each.name: _input(each) for each in form.parameters}
         self._first = {name: field.value for name, field in self._inputs.items()}
         known = form.kernels
-        self._kernel = ipywidgets.Dropdown(options=[("the template's own", None), *((inert(each), each) for each in known)])
+        self._kernel = ipywidgets.Dropdown(options=[("the template's own", ""), *((inert(each), each) for each in known)])
         self._run = ipywidgets.Button(description="Run", button_style="primary", tooltip="start the job")
         self._run.on_click(self._start)
         self._said, self._job = _text("", "llmops-lab-form-said"), ipywidgets.Output()
@@ -49,7 +51,7 @@ class Form:
         self._run.disabled = True
         self._say("starting ...")
         try:
-            job = self._form.run(self._typed(), kernel=self._kernel.value)
+            job = self._form.run(self._typed(), kernel=self._kernel.value or None)
             self._say(f"started: job {getattr(job, 'id', '')}")
             self._job.outputs = ()
             self._job.append_display_data(job)
@@ -66,7 +68,7 @@ class Form:
         return {name: value if isinstance(value, str) else json.dumps(value) for name, value in found.items()}
 
     def _say(self, text: str) -> None:
-        self._said.value = inert(text)
+        self._said.children = _lines(text)
 
 
 def _input(parameter: Parameter) -> Any:
@@ -74,7 +76,7 @@ def _input(parameter: Parameter) -> Any:
 
     default = "" if parameter.required else shown_default(parameter)
     if parameter.shape.kind == "bool":
-        return ipywidgets.Checkbox(value=bool(parameter.default), indent=False)
+        return ipywidgets.Checkbox(value=bool(parameter.default))
     if parameter.choices:
         texts = [each if isinstance(each, str) else json.dumps(each) for each in parameter.choices]
         return ipywidgets.Dropdown(options=[(inert(each), each) for each in texts], value=default or None, layout=_WIDE)
@@ -96,8 +98,18 @@ def _row(title: str, field: Any, help: str) -> Any:
 def _text(text: str, kind: str) -> Any:
     import ipywidgets
 
-    made = ipywidgets.Label(value=inert(text), layout={"width": "auto"})
-    made.style.text_color = "var(--jp-ui-font-color2, #616161)" if kind.endswith("help") else None
+    made = ipywidgets.VBox(_lines(text, "var(--jp-ui-font-color2, #616161)" if kind.endswith("help") else None))
+    made.layout.margin = "0 0 0 16.6em" if kind.endswith("help") else "0"
     made.add_class(kind)
     made.add_class("mathjax_ignore")  # a label typesets formulas, and a sum is written with a dollar sign
+    return made
+
+
+def _lines(text: str, colour: str | None = None) -> tuple[Any, ...]:
+    import ipywidgets
+
+    parts = [part for line in inert(text).splitlines() for part in textwrap.wrap(line, _CHARACTERS) or [""]]
+    made = tuple(ipywidgets.Label(value=part, layout={"width": "auto"}) for part in parts)
+    for label in made:  # a label is one line; what is longer would be cut off
+        label.style.text_color = colour
     return made

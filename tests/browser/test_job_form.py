@@ -36,7 +36,7 @@ def test_a_form_is_filled_in_and_run(lab):
     page.locator(FORM).wait_for()
     run = page.get_by_role("button", name="Run", exact=True)
     assert "<img src=x" in page.locator(FORM).inner_text() and page.locator(f"{FORM} img").count() == 0
-    assert page.locator(".llmops-lab-form-head").inner_text() == "greet.ipynb: Greets somebody for **$5** or $6."
+    assert page.locator(".llmops-lab-form-head").inner_text().strip() == "greet.ipynb: Greets somebody for **$5** or $6."
     run.click()
     said(page, "BadInput: missing: who")
     page.get_by_label("who: str").fill("you & I")
