@@ -118,7 +118,7 @@ def _measured(base: Path, rows: Sequence[Encoded], recipe: Recipe) -> tuple[floa
     import torch
 
     with sft.quiet(), sft.random_as_before():
-        model = sft.adapted(sft.load(base, recipe.method), recipe)
+        model = sft.adapted(sft.load(base, recipe.method), rows, recipe)
     device = model.device
     optimiser = torch.optim.AdamW([each for each in model.parameters() if each.requires_grad], lr=0.0)
     batches = batches_of(rows, recipe)

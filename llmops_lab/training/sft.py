@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import logging as stdlog
 import math
 import resource
@@ -20,7 +21,7 @@ from typing import Any
 from llmops_lab.errors import BadInput, UnknownName
 from llmops_lab.training import checkpoint
 from llmops_lab.training._trainer import Step, lean_trainer, step_of, teller
-from llmops_lab.training.tokens import Encoded
+from llmops_lab.training.tokens import IGNORED, Encoded
 
 METHODS = ("lora", "qlora", "full")
 SMALL = 20_000_000  # parameters; on a CPU, a model below this is trained by one thread: others wait longer than they compute
@@ -117,7 +118,7 @@ def train(
         seconds=time.perf_counter() - began,
         cpu_seconds=time.process_time() - cpu,
         peak_memory=_peak(trainer.args.device.type),
-        parameters=sum(each.numel() for each in trainer.model.parameters()),
+        parameters=size_of(trainer.model),
         trainable=sum(each.numel() for each in trainer.model.parameters() if each.requires_grad),
         device=trainer.args.device.type,
     )
@@ -138,7 +139,7 @@ def trainer_for(
         train_dataset=_dataset(Dataset, rows),
         eval_dataset=_dataset(Dataset, validation) if validation else None,
         processing_class=AutoTokenizer.from_pretrained(base, local_files_only=True, trust_remote_code=False),
-        peft_config=None if recipe.method == "full" else _lora(recipe),
+        peft_config=None if recipe.method == "full" else _lora(model, rows, recipe),
         callbacks=[EarlyStoppingCallback(recipe.patience)] if validation and recipe.patience else [],
     )
     trainer.remove_callback(PrinterCallback)
@@ -162,13 +163,13 @@ def load(base: Path, method: str) -> Any:
     return AutoModelForCausalLM.from_pretrained(base, **how)
 
 
-def adapted(model: Any, recipe: Recipe) -> Any:
+def adapted(model: Any, rows: Sequence[Encoded], recipe: Recipe) -> Any:
     """The model with a new adapter on it, as the trainer makes it; ``full``: the model itself."""
     from peft import get_peft_model, prepare_model_for_kbit_training
 
     if recipe.method == "full":
         return model
-    return get_peft_model(prepare_model_for_kbit_training(model) if recipe.method == "qlora" else model, _lora(recipe))
+    return get_peft_model(prepare_model_for_kbit_training(model) if recipe.method == "qlora" else model, _lora(model, rows, recipe))
 
 
 def weights_digest(folder: Path) -> str:
@@ -187,7 +188,7 @@ def threads_for(model: Any) -> Iterator[None]:
     import torch
 
     before = torch.get_num_threads()
-    if model.device.type == "cpu" and sum(each.numel() for each in model.parameters()) < SMALL:
+    if model.device.type == "cpu" and size_of(model) < SMALL:
         torch.set_num_threads(1)
     try:
         yield
@@ -264,10 +265,24 @@ def _every(rows: Sequence[Encoded], recipe: Recipe) -> int:
     return min(500, steps_an_epoch(rows, recipe))
 
 
-def _lora(recipe: Recipe) -> Any:
+def _lora(model: Any, rows: Sequence[Encoded], recipe: Recipe) -> Any:
     from peft import LoraConfig
 
-    return LoraConfig(r=recipe.rank, lora_alpha=recipe.alpha, target_modules="all-linear", task_type="CAUSAL_LM")
+    tokens = _answer_tokens(model, rows) if size_of(model) < SMALL else None
+    how = {"target_modules": "all-linear", "task_type": "CAUSAL_LM", "trainable_token_indices": tokens}
+    return LoraConfig(r=recipe.rank, lora_alpha=recipe.alpha, **how)
+
+
+def _answer_tokens(model: Any, rows: Sequence[Encoded]) -> dict[str, list[int]]:
+    """The tokens of the answers, under the name of the embedding: a small model has hardly met some of them, and an adapter cannot help."""
+    embedding = model.get_input_embeddings()
+    name = next(name for name, module in model.named_modules() if module is embedding)
+    return {name.rpartition(".")[2]: sorted({label for each in rows for label in each.labels if label != IGNORED})}
+
+
+def size_of(model: Any) -> int:
+    """Parameters of a loaded model."""
+    return sum(each.numel() for each in model.parameters())
 
 
 def _dataset(kind: Any, rows: Sequence[Encoded]) -> Any:
@@ -282,12 +297,13 @@ def _dataset(kind: Any, rows: Sequence[Encoded]) -> Any:
 def _save(trainer: Any, out: Path, recipe: Recipe, named: str) -> None:
     out.mkdir(parents=True, exist_ok=True)
     model = trainer.accelerator.unwrap_model(trainer.model)
-    if recipe.method != "full":
-        model.peft_config["default"].base_model_name_or_path = named
     model.save_pretrained(out, safe_serialization=True)
     (out / "README.md").unlink(missing_ok=True)  # peft's empty form; the model card takes its place
     if recipe.method == "full":
         trainer.processing_class.save_pretrained(out)
+    else:  # not before it is saved: peft would look for a name that is no folder on the hub
+        config = out / "adapter_config.json"
+        config.write_text(json.dumps({**json.loads(config.read_text("utf-8")), "base_model_name_or_path": named}, indent=2) + "\n", "utf-8")
 
 
 def _peak(device: str) -> int:

@@ -59,7 +59,7 @@ def trained(kind):
 def bare():
     """CPU seconds a step of a loop with the same model, adapter, batches, optimiser, schedule and clipping."""
     torch.manual_seed(RECIPE.seed)
-    model = sft.adapted(sft.load(BASE, "lora"), RECIPE).train()
+    model = sft.adapted(sft.load(BASE, "lora"), ROWS, RECIPE).train()
     weights = [each for each in model.parameters() if each.requires_grad]
     optimiser = torch.optim.AdamW(weights, lr=RECIPE.learning_rate, betas=(0.9, 0.98), fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS + WARM)
