@@ -139,7 +139,7 @@ class Evaluation:
             if len(others) == 1:
                 found += self._judged(scorer, a=first, b=others[0], by=by)
             else:
-                found += self._tried(scorer, lambda name=scorer: calls.compare_all(self.grid, baseline=first, scorer=name, by=by))  # type: ignore[misc]
+                found += self._tried(scorer, lambda name=scorer: calls.compare_all(self.grid, baseline=first, scorer=name, by=by))
         return found
 
     def _across(self) -> list[Verdict]:

@@ -11,7 +11,7 @@ import json
 import math
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from llmops_lab.errors import BadInput
 
@@ -112,7 +112,7 @@ def _constant(node: ast.expr, *kinds: type) -> Any:
     return value
 
 
-def _refuse(node: ast.expr) -> Any:
+def _refuse(node: ast.expr) -> NoReturn:
     raise BadInput(f"{ast.unparse(node)} is no type that a parameter can have. Known: {KNOWN}.")
 
 
@@ -132,9 +132,9 @@ def fitted(shape: Shape, value: Any) -> Any:
     wanted = _SIMPLE.get(shape.kind) or {"list": list, "dict": dict}[shape.kind]
     if type(value) is not wanted:
         raise ValueError(f"must be {shape}, not {short(value)}{_near(shape, value)}")
-    if shape.kind == "list" and shape.of:
+    if isinstance(value, list) and shape.of:
         return [_item(shape.of[0], each, f"item {number}") for number, each in enumerate(value, 1)]
-    if shape.kind == "dict" and shape.of:
+    if isinstance(value, dict) and shape.of:
         return {key: _item(shape.of[0], each, f"entry {short(key)}") for key, each in value.items()}
     return value
 

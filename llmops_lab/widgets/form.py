@@ -101,7 +101,6 @@ def _text(text: str, kind: str) -> Any:
     made = ipywidgets.VBox(_lines(text, "var(--jp-ui-font-color2, #616161)" if kind.endswith("help") else None))
     made.layout.margin = "0 0 0 16.6em" if kind.endswith("help") else "0"
     made.add_class(kind)
-    made.add_class("mathjax_ignore")  # a label typesets formulas, and a sum is written with a dollar sign
     return made
 
 
@@ -112,4 +111,5 @@ def _lines(text: str, colour: str | None = None) -> tuple[Any, ...]:
     made = tuple(ipywidgets.Label(value=part, layout={"width": "auto"}) for part in parts)
     for label in made:  # a label is one line; what is longer would be cut off
         label.style.text_color = colour
+        label.add_class("mathjax_ignore")  # it typesets formulas, and a sum is written with a dollar sign
     return made
