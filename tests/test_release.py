@@ -400,3 +400,31 @@ def test_audit_verify_finds_a_changed_byte_and_a_log_that_was_cut_off(home, caps
         ledger.execute("UPDATE audit SET body = replace(body, 'bot', 'bop') WHERE seq = 1")
     assert main(["audit", "verify", "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["faults"][0].startswith("entry 1: its content no longer has the hash")
+
+
+def test_a_log_that_was_begun_anew_is_suspected(home, capsys):
+    bot(1), bot(2)
+    lab.promote("bot", 1, "dev")
+    with sqlite3.connect(home / "lab.db") as ledger:
+        ledger.execute("DELETE FROM audit")
+    assert main(["audit", "verify"]) == 0 and "another log move aliases of bot" in capsys.readouterr().err
+    lab.promote("bot", 2, "dev")  # as a second project with a ledger of its own would: MLflow now has this log's mark
+    assert [line.what for line in lab.history("bot")] == ["elsewhere", "promoted"]
+    assert main(["audit", "verify"]) == 0 and capsys.readouterr().err == ""
+
+
+def test_rollback_passes_over_a_version_that_was_deleted_in_mlflow(home):
+    for version in (1, 2, 3):
+        bot(version)
+        lab.promote("bot", version, "dev")
+    connect.client(_settings.load()).delete_model_version("bot", "2")
+    assert lab.rollback("bot", "dev").version == 1
+
+
+def test_who_is_forgotten_hears_that_the_audit_log_names_the_row(home):
+    from llmops_lab.flows.forget import forget_row
+
+    lab.grid("{{ question }}", [{"id": "r-7", "question": "1+1"}], models=["echo"], track=False)
+    ledger = open_ledger(_settings.load())
+    entry = audit.append(ledger, "gate", "anna", {"name": "bot", "result": {"suites": [{"measured": {"missing": ["r-7"]}}]}})
+    assert f"audit log, which takes no change: entries {entry.seq}." in str(forget_row(_settings.load(), "r-7"))

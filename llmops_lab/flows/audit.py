@@ -24,9 +24,19 @@ def person(settings: Settings) -> str:
 
 def verify(settings: Settings) -> tuple[Verified, str]:
     """What is wrong with the log, and a note where not all could be looked at. Raises StoreError where it cannot be read."""
+    ledger = open_ledger(settings)
     try:
-        heads = [(seq, hash_, f"MLflow ({name.name})") for name in Registry(settings).names() for seq, hash_ in name.heads.items()]
+        seen = [(name.name, head) for name in Registry(settings).names() for head in name.heads]
     except Unreachable as error:
-        return audit.verify(open_ledger(settings)), f"Only the chain itself was looked at, not whether its end was cut off: {error}"
-    note = "" if heads else "No release has left a mark in MLflow yet, so nobody could tell whether the end of the log was cut off."
-    return audit.verify(open_ledger(settings), heads), note
+        return audit.verify(ledger), f"Only the chain itself was looked at, not whether its end was cut off: {error}"
+    log = audit.first(ledger)
+    heads = [(head.seq, head.hash, f"MLflow ({name})") for name, head in seen if head.log == log]
+    others = sorted({name for name, head in seen if head.log != log})
+    if others:
+        note = (
+            f"MLflow has seen another log move aliases of {', '.join(others)}. If this is the only ledger that is used with this MLflow, "
+            "the log was put away and begun anew."
+        )
+    else:
+        note = "" if heads else "No release has left a mark in MLflow yet, so nobody could tell whether the end of the log was cut off."
+    return audit.verify(ledger, heads), note

@@ -30,12 +30,12 @@ _DIGEST = re.compile(r"[0-9a-f]{8,64}")
 
 @dataclass(frozen=True)
 class Parts:
-    """What a bundle is made of, as a person names it. ``prompts``: slot -> NAME/VERSION or NAME@ALIAS.
+    """What a bundle is made of, as a person names it. ``prompts``: slot -> NAME/VERSION, NAME@ALIAS or a saved one.
 
     ``model`` is a model spec or models:/NAME/VERSION; ``dataset`` and ``index`` are a file or a digest.
     """
 
-    prompts: Mapping[str, str]
+    prompts: Mapping[str, str | Prompt]
     model: str = ""
     params: Mapping[str, Any] | None = None
     dataset: str | Path = ""

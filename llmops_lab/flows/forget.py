@@ -9,8 +9,9 @@ from pathlib import Path
 
 from llmops_lab.errors import StoreError
 from llmops_lab.escapes import storable
+from llmops_lab.records import canonical
 from llmops_lab.settings import Settings, home_dir
-from llmops_lab.store import care
+from llmops_lab.store import audit, care
 from llmops_lab.store.ledger import Ledger, open_ledger
 from llmops_lab.track import outbox
 
@@ -24,6 +25,7 @@ class Report:
     files: tuple[str, ...]
     place: str
     kind: str
+    audit: tuple[int, ...] = ()
 
     @property
     def runs(self) -> tuple[str, ...]:
@@ -57,6 +59,8 @@ class Report:
             yield f"Still in these MLflow datasets, delete the row there: {', '.join(gone.datasets)}."
         if self.files:
             yield f"Still in files that lie elsewhere or cannot be read: {', '.join(self.files)}."
+        if self.audit:
+            yield f"Still named in the audit log, which takes no change: entries {', '.join(map(str, self.audit))}."
         if self.kind == "postgresql":
             yield "PostgreSQL's own log, its replicas and its backups keep the row until they expire."
         yield "Your data files, and the backups and exports that you made, are yours to look after."
@@ -74,7 +78,8 @@ def forget_row(settings: Settings, row_id: str) -> Report:
         cleaned, unreadable = _clean_tables(home_dir(settings) / "outbox", storable(row_id), calls.keys)
         elsewhere = _elsewhere(ledger, {grid["grid"] for grid in calls.grids})
         forgotten = care.forget_row(ledger, row_id)
-    return Report(forgotten, tuple(cleaned), (*unreadable, *elsewhere), ledger.place, ledger.dialect.name)
+        named = tuple(entry.seq for entry in audit.entries(ledger) if canonical(row_id) in canonical(entry.body))
+    return Report(forgotten, tuple(cleaned), (*unreadable, *elsewhere), ledger.place, ledger.dialect.name, named)
 
 
 def _clean_tables(folder: Path, row_id: str, keys: frozenset[str]) -> tuple[list[Path], list[str]]:

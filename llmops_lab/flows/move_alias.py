@@ -19,7 +19,7 @@ from llmops_lab.store import audit
 from llmops_lab.store.audit import Entry
 from llmops_lab.store.ledger import Ledger
 from llmops_lab.track.prompts import AliasMove
-from llmops_lab.track.registry import Name, Registry
+from llmops_lab.track.registry import Head, Name, Registry
 
 _PATIENCE = 60.0  # seconds after which a move is settled by others although its process may live: it then finds its entry closed
 
@@ -60,7 +60,7 @@ def move(planned: Planned, registry: Registry, ledger: Ledger) -> Entry:
             _settle(begun, registry, ledger)
         raise
     with contextlib.suppress(LabError):  # a mark for verify; the next move leaves another one
-        registry.saw(planned.found.name, planned.alias, done.seq, done.hash)
+        registry.saw(planned.found.name, planned.alias, Head(audit.first(ledger), done.seq, done.hash))
     return done
 
 

@@ -73,7 +73,7 @@ def promote(wish: Wish, settings: Settings) -> Released:
         check_approver(rules, wish.alias, promoter=actor, author=version.author, approver=wish.approver)
         _check_order(rules, wish.alias, version, entries)
         evidence = _evidence(wish, rules, version, ledger, settings)
-        body = {**asked, "version": version.version, "kind": found.kind, "digest": version.digest, "author": version.author}
+        body: dict[str, Any] = {**asked, "version": version.version, "kind": found.kind, "digest": version.digest, "author": version.author}
         body |= {"previous": now, "gate": evidence.seq if evidence else None}
         if now == version.version:
             kept = audit.append(ledger, "already_there", actor, body)

@@ -167,8 +167,8 @@ def _check_weights(version: Version, folder: Path, weights: str) -> None:
 
 
 def _resolved(version: Version, alias: str, digest_: str, *, author: str = "", **parts: Any) -> Resolved:
-    common = {"author": author or version.author, "retired": bool(version.retired)}
-    return Resolved(version.name, version.kind, version.version, alias, digest_, **common, **parts)
+    author = author or version.author
+    return Resolved(version.name, version.kind, version.version, alias, digest_, author, retired=bool(version.retired), **parts)
 
 
 def _short(identity: Any) -> str:

@@ -27,7 +27,8 @@ def rollback(name: str, alias: str, settings: Settings, *, why: str = "") -> Rel
         settle(name, registry, ledger)
         found, entries = registry.find(name), audit.entries(ledger, name=name)
         now = found.aliases.get(alias)
-        candidates = earlier(moves(entries, alias), now, retired(entries))
+        there = {version.version for version in registry.versions(name) if not version.retired}  # one can be deleted in MLflow
+        candidates = [each for each in earlier(moves(entries, alias), now, retired(entries)) if each in there]
         if not candidates:
             raise BadInput(f"{name}@{alias} has no earlier version to go back to. Its history: llmops-lab history {name}.")
         target = resolve(name, candidates[-1], settings)

@@ -103,6 +103,12 @@ def entries(ledger: Ledger, *, kind: str = "", name: str = "") -> list[Entry]:
     return [_entry(row) for row in ledger.select(f"{_READ}{where} ORDER BY seq", tuple(wanted.values()))]
 
 
+def first(ledger: Ledger) -> str:
+    """The hash of the first entry, which tells this log from others; empty where there is none."""
+    rows = ledger.select("SELECT hash FROM audit WHERE seq = 1")
+    return str(rows[0][0]) if rows else ""
+
+
 def is_gone(owner: str) -> bool:
     """Whether the process of this ``Ledger.owner`` is known to have ended; of one on another host nobody knows."""
     return is_here(owner) and not is_alive(owner)

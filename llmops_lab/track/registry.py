@@ -11,7 +11,7 @@ import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -37,14 +37,23 @@ _NAME = re.compile(r"[A-Za-z0-9_.\-]{1,200}")
 
 
 @dataclass(frozen=True, slots=True)
+class Head:
+    """An audit entry that MLflow has seen: its number and hash, and the hash of the log's first entry, which tells logs apart."""
+
+    log: str
+    seq: int
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
 class Name:
-    """A registered name. ``kind`` is model, prompt or bundle; ``heads`` are the audit entries (seq -> hash) that MLflow has seen."""
+    """A registered name. ``kind`` is model, prompt or bundle; ``heads``: what was seen of audit logs."""
 
     name: str
     kind: str
     latest: int
     aliases: Mapping[str, int]
-    heads: Mapping[int, str] = field(default_factory=dict)
+    heads: tuple[Head, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,10 +156,10 @@ class Registry:
             else:
                 client.set_registered_model_alias(found.name, move.alias, str(move.version))
 
-    def saw(self, name: str, alias: str, seq: int, hash_: str) -> None:
+    def saw(self, name: str, alias: str, head: Head) -> None:
         """Keep an entry of the audit log beside the alias that it moved: who cuts the log off has to change MLflow as well."""
         with connect.answering(self._settings) as client:
-            client.set_registered_model_tag(name, f"{HEAD_TAG}{alias}", f"{seq}:{hash_}")
+            client.set_registered_model_tag(name, f"{HEAD_TAG}{alias}", f"{head.log}:{head.seq}:{head.hash}")
 
     def retire(self, name: str, version: int, said: str) -> None:
         """Mark a version as retired."""
@@ -262,8 +271,8 @@ def _name(found: Any, kind: str = "") -> Name:
     tags = found.tags or {}  # without MLflow's own: they do not tell a prompt
     kind = kind or tags.get(KIND_TAG, "model")
     latest = max((int(item.version) for item in found.latest_versions or ()), default=0)
-    heads = [value.partition(":") for key, value in tags.items() if key.startswith(HEAD_TAG)]
-    seen = {int(seq): hash_ for seq, _, hash_ in heads if seq.isdecimal()}
+    heads = [value.split(":") for key, value in sorted(tags.items()) if key.startswith(HEAD_TAG)]
+    seen = tuple(Head(parts[0], int(parts[1]), parts[2]) for parts in heads if len(parts) == 3 and parts[1].isdecimal())
     return Name(found.name, kind, latest, {alias: int(version) for alias, version in sorted((found.aliases or {}).items())}, seen)
 
 
