@@ -50,10 +50,16 @@ def run(
         teller = Teller(ledger, folder, file, record, on_event)
         ended = _begun(teller, ledger, settings, stop, kernel, nb)
         teller.record = teller.record.but(state=ended.state, exit_code=ended.exit_code, error=ended.error)
-        settled = settle(ledger, settings, folder, teller.record, file=file)
-    teller.record = settled
+        teller.record = _settled(teller, ledger, settings)
     teller.say("end")
-    return settled
+    return teller.record
+
+
+def _settled(teller: Teller, ledger: Ledger, settings: Settings) -> JobRecord:
+    try:
+        return settle(ledger, settings, teller.folder, teller.record, file=teller.file)
+    except StoreError:  # run.json holds the end; whoever looks next tells the ledger, which says until then that this process ran it
+        return read_record(teller.folder, teller.file)
 
 
 def _begun(teller: Teller, ledger: Ledger, settings: Settings, stop: process.Stop, kernel: Any, nb: Any) -> Outcome:
@@ -77,9 +83,11 @@ def _begun(teller: Teller, ledger: Ledger, settings: Settings, stop: process.Sto
             )
             return _attempts(plan, teller, room)
     except Exception as error:  # whatever it is, it is how the job ended
+        ended = outcome.of_exception(error, teller.record.cell)
         if stop.reason:
-            return outcome.failed("Cancelled", f"cancelled: {stop.reason}", state="cancelled")
-        return outcome.of_exception(error, None)
+            ended = outcome.failed("Cancelled", f"cancelled: {stop.reason}", teller.record.cell, state="cancelled")
+        _close(teller, ended)
+        return ended
     finally:
         pulse.end()
         room.give_back()
@@ -122,10 +130,13 @@ def _closed(page: notebook.Page, teller: Teller, ended: Outcome, room: Room) -> 
         room.give_back()
         if ended.error is None:
             ended = outcome.of_exception(error, None)
-        with suppress(LabError):
-            if page.path is not None and ended.error is not None:
-                notebook.close(page.path, _about(teller.record, ended), ended.error)
+        _close(teller, ended)
         return ended
+
+
+def _close(teller: Teller, ended: Outcome) -> None:
+    with suppress(LabError):
+        notebook.close(teller.folder / teller.record.notebook, _about(teller.record, ended), ended.error or {})
 
 
 def _about(record: JobRecord, ended: Outcome | None = None) -> dict[str, Any]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 RESULT_MIME = "application/vnd.llmops_lab.result+json"
-_RETURN = re.compile(r"[^\n]*\r(?=[^\n])")
 
 
 class _Client:
@@ -48,7 +46,7 @@ class _Client:
     def flush(self) -> None:
         """Put what came of each stream since last time into its output. What a progress bar wrote over is left out."""
         for output, parts in self._parts.values():
-            output["text"] = _RETURN.sub("", output["text"] + "".join(parts))
+            output["text"] = _as_seen(output["text"] + "".join(parts))
             parts.clear()
 
     async def async_execute_cell(self, cell: Any, cell_index: int, *args: Any, **options: Any) -> Any:
@@ -62,6 +60,14 @@ class _Client:
         payload = (exec_reply or {}).get("content", {}).get("payload") or []
         self.wants_exit = any(each.get("source") == "ask_exit" for each in payload)  # exit() and quit() of IPython
         await super()._check_raise_for_error(cell, cell_index, exec_reply)  # type: ignore[misc]
+
+
+def _as_seen(text: str) -> str:
+    """What a terminal would show in the end: of a line that was written over, the last version."""
+    if "\r" not in text:
+        return text
+    lines = text.split("\n")
+    return "\n".join(line if "\r" not in (inner := line.rstrip("\r")) else line[inner.rindex("\r") + 1 :] for line in lines)
 
 
 @cache

@@ -137,9 +137,9 @@ class Page:
             if cell.cell_type == "code" and cell.outputs:
                 cell.outputs = [_node(self._redact.tree(dict(each))) for each in cell.outputs]
         text = to_text(self.nb)
-        write_whole(self.path, text)
         if self._room is not None:
-            self._room.keep(len(text))
+            self._room.keep(len(text.encode("utf-8", "backslashreplace")))
+        write_whole(self.path, text)
 
 
 def close(path: Path, about: dict[str, Any], error: dict[str, Any]) -> None:

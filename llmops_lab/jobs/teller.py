@@ -18,7 +18,7 @@ from llmops_lab.store.ledger import Ledger
 
 BEAT_SECONDS = 5.0
 _LOOK_SECONDS = 1.0
-_ROOM = 1 << 16
+_ROOM = 1 << 15
 
 Heard = Callable[[dict[str, Any]], object]
 
@@ -78,21 +78,28 @@ class Pulse(threading.Thread):
 
 
 class Room:
-    """Some space on the disk that is given back when it is full, so that the end of a job can still be written."""
+    """Space on the disk that is held while a job runs and given back at its end, so that its end can be written when the disk is full."""
 
     def __init__(self, folder: Path, job: str) -> None:
         self._path = folder / f".{job}.room"
         self._held = 0
 
     def keep(self, size: int) -> None:
-        """Hold enough to write ``size`` once more; where even that is not there, nothing is held."""
-        wanted = _ROOM + (1 << max(size, 1).bit_length())
-        if wanted <= self._held:
+        """Hold enough to write a notebook of ``size`` bytes once more. Raises StoreError; what was held before still is."""
+        wanted = (size // _ROOM + 2) * _ROOM
+        if wanted <= self._held or not hasattr(os, "posix_fallocate"):
             return
-        with suppress(OSError), self._path.open("wb") as file:
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(file.fileno(), 0, wanted)
-            self._held = wanted
+        try:
+            number = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                os.posix_fallocate(number, 0, wanted)
+            finally:
+                os.close(number)
+        except OSError as error:
+            raise StoreError(
+                f"{self._path.parent} has no room for a notebook of {size:,} bytes: {error.strerror}.", str(self._path)
+            ) from error
+        self._held = wanted
 
     def give_back(self) -> None:
         """Let it go."""
