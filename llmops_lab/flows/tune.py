@@ -58,8 +58,8 @@ class Tuned:
 def recipe_for(base: str, **asked: Any) -> Recipe:
     """The recipe that was asked for; what is None is chosen to suit. Raises UnknownName or BadInput.
 
-    The learning rate is 1e-5 for all weights and 2e-4 for an adapter, whose alpha is twice its rank. A model below 20 million parameters
-    needs larger steps: 1e-3, or 3e-3 with an alpha of eight times the rank.
+    An adapter's alpha is twice its rank. The learning rate is 1e-5 for all weights and 2e-4 for an adapter; a model below 20 million
+    parameters needs larger steps: 1e-3 and 3e-3.
     """
     recipe = Recipe(**{name: value for name, value in asked.items() if value is not None})
     check_recipe(recipe)
@@ -67,7 +67,7 @@ def recipe_for(base: str, **asked: Any) -> Recipe:
     full = recipe.method == "full"
     chosen = {
         "learning_rate": (1e-3 if full else 3e-3) if small else (1e-5 if full else 2e-4),
-        "alpha": recipe.rank * (8 if small else 2),
+        "alpha": 2 * recipe.rank,
     }
     return dataclasses.replace(recipe, **{name: value for name, value in chosen.items() if asked.get(name) is None})
 

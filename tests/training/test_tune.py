@@ -89,7 +89,7 @@ def test_only_the_answer_is_learnt_and_it_is_rendered_as_the_model_is_asked():
     chat = Example((("system", "Be short."), ("user", "Hi"), ("assistant", "Hello"), ("user", "Who are you?")), "A fixture.")
     (found,) = encode(Examples((chat,), "x"), tokenizer, 512)
     learnt = [label for label in found.labels if label != IGNORED]
-    assert tokenizer.decode(learnt) == " A fixture.<|end|>" and found.ids[-len(learnt) :] == learnt
+    assert tokenizer.decode(learnt) == "A fixture.<|end|>" and found.ids[-len(learnt) :] == learnt
     asked = tokenizer.apply_chat_template(chat.messages, add_generation_prompt=True, tokenize=False)
     assert found.ids[: -len(learnt)] == tokenizer(asked, add_special_tokens=False)["input_ids"]
     with pytest.raises(BadInput, match=r"1 rows of x are longer than max_length=8 tokens: row 1 \(\d+\)"):
