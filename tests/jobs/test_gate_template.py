@@ -104,10 +104,9 @@ def test_an_alias_whose_server_does_not_answer_goes_back_to_where_it_was(project
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        with pytest.raises(
-            LabError, match=r"did not answer as it must: the server ended with 2: .* Rolled back: support@staging is at .* 2 again"
-        ):
+        with pytest.raises(LabError, match="did not answer as it must: the server ended with 2") as told:
             deploy.go_live(Wish("support", 3, "staging"), load(), port=taken.getsockname()[1])
+    assert "Rolled back: support@staging is at version 2 again" in str(told.value)
     assert at("staging") == 2
 
 
