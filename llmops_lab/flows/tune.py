@@ -65,7 +65,7 @@ def recipe_for(base: str, **asked: Any) -> Recipe:
     check_recipe(recipe)
     small = estimates.size_of(base_of(base, recipe).folder) < sft.SMALL
     full = recipe.method == "full"
-    chosen = {
+    chosen: dict[str, Any] = {
         "learning_rate": (1e-3 if full else 3e-3) if small else (1e-5 if full else 2e-4),
         "alpha": 2 * recipe.rank,
     }
