@@ -130,7 +130,12 @@ def record(result: GateResult, ledger: Ledger, settings: Settings) -> None:
     """Add the result to the audit log, under the registered name and version of its candidate where it has them."""
     side = result.candidate
     run_id = next((run for each in result.suites for run in each.measured.runs.values()), "")
-    body = {"name": side.registered, "version": int(side.version) if side.version else None, "digest": side.digest, "alias": result.alias}
+    body: dict[str, Any] = {
+        "name": side.registered,
+        "version": int(side.version) if side.version else None,
+        "digest": side.digest,
+        "alias": result.alias,
+    }
     body |= {"passed": result.passed, "reason": "; ".join(result.reasons), "run_id": run_id, "result": to_dict(result)}
     audit.append(ledger, "gate", person(settings), body)
 
