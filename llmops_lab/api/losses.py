@@ -1,7 +1,8 @@
-"""The curve of a training while it goes on: one figure, drawn anew at most once a second."""
+"""The curve of a training while it goes on: one output of a cell, drawn anew at most once a second."""
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from typing import Any
@@ -10,12 +11,12 @@ _SECONDS = 1.0
 
 
 class Losses:
-    """Collects the lines of a training's log; ``figure()`` draws them.
+    """Collects the lines of a training's log, and is shown as their curve; ``figure()`` is that as a figure of plotly's.
 
     >>> curve = Losses()
-    >>> shown = display(curve.figure(), display_id=True)
-    >>> tune.tune(planned, tell=curve.telling(shown.update))
-    >>> shown.update(curve.figure())
+    >>> shown = display(curve, display_id=True)
+    >>> tuned = tune.tune(planned, tell=curve.telling(shown.update))
+    >>> shown.update(curve)
     """
 
     def __init__(self) -> None:
@@ -24,14 +25,14 @@ class Losses:
         self._drawn = 0.0
 
     def telling(self, show: Callable[[Any], object]) -> Callable[[Any, int], None]:
-        """What a training tells each line of its log; ``show`` gets the figure, at most once a second."""
+        """What a training tells each line of its log; ``show`` gets the curve, at most once a second."""
 
         def tell(step: Any, total: int) -> None:
             self.steps.append(step)
             self.total = total
             if time.monotonic() - self._drawn >= _SECONDS:
                 self._drawn = time.monotonic()
-                show(self.figure())
+                show(self)
 
         return tell
 
@@ -58,3 +59,14 @@ class Losses:
             "margin": {"l": 10, "r": 10, "t": 50, "b": 10},
         }
         return figures.Figure(lines, layout)
+
+    def __repr__(self) -> str:
+        if not self.steps:
+            return "no step yet"
+        last = self.steps[-1]
+        said = [f"{name} {value:.4g}" for name, value in (("loss", last.loss), ("validation loss", last.validation)) if value is not None]
+        return f"step {last.step:,} of {self.total:,}: {', '.join(said)}"
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        # A figure of plotly's own shows itself as a new output each time, whatever it was to be an update of.
+        return {"application/vnd.plotly.v1+json": json.loads(self.figure().to_json()), "text/plain": repr(self)}

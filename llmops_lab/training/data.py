@@ -52,7 +52,8 @@ class Examples:
 
     def take(self, numbers: Sequence[int], what: str) -> Examples:
         """Some of them, as a set of its own."""
-        return Examples(tuple(self.items[number] for number in numbers), f"{self.source} ({what})")
+        source = self.source if self.source.endswith(f"({what})") else f"{self.source} ({what})"
+        return Examples(tuple(self.items[number] for number in numbers), source)
 
 
 def read(rows: Sequence[Mapping[str, Any]], source: str, ids: Sequence[str] = ()) -> Examples:

@@ -225,7 +225,6 @@ def _arguments(rows: Sequence[Encoded], recipe: Recipe, work: Path, every: int, 
         max_length=recipe.max_length,
         packing=recipe.packing,
         eval_packing=False,
-        train_sampling_strategy="random" if recipe.packing else "group_by_length",
         max_grad_norm=1.0,
         adam_beta2=0.98,  # tunings are short: the usual 0.999 looks back over a thousand steps
         logging_steps=max(1, every // 10),
