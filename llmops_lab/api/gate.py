@@ -68,9 +68,9 @@ def gate(
     """
     from llmops_lab.flows import gate as flow
 
-    given = dict(locals())
     settings = _settings.load()
-    asked = _suites(rows, name, suites, {each: given[each] for each in _OPTIONS})
+    given = {"prompt": prompt, "model": model, "slot": slot, "scorer": scorer, "expected": expected, "margin": margin, "floor": floor}
+    asked = _suites(rows, name, suites, {**given, "min_rows": min_rows, "max_missing": max_missing, "params": params})
     how = {"concurrency": concurrency, "reuse": reuse, "progress": progress}
     as_models = all(each["prompt"] is not None for each in asked)
     sides = [_contender(each, "candidate" if not number else "champion", as_models) for number, each in enumerate((candidate, champion))]
