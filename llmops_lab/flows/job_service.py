@@ -17,7 +17,8 @@ from llmops_lab import settings as _settings
 from llmops_lab.errors import BadInput, StoreError
 from llmops_lab.flows.end_job import end_queued
 from llmops_lab.flows.reap_jobs import reap
-from llmops_lab.jobs import gpus, service, warm
+from llmops_lab.jobs import gpus, kernels, service, warm
+from llmops_lab.jobs.record import read_record
 from llmops_lab.settings import Settings
 from llmops_lab.store import jobs
 from llmops_lab.store._owner import is_here
@@ -92,6 +93,8 @@ class _Queue:
         """Settle what has ended, cancel what can never start, start what may; None when nothing is left to be done."""
         for message in messages:
             self._heard(message)
+        if not Path(self._home).is_dir():
+            return None  # the project was deleted
         reap(self.settings)
         ledger = open_ledger(self.settings)
         running = jobs.listed(ledger, states=["running"], limit=1000)
@@ -174,7 +177,8 @@ def _run(folder: Path, manager: Any) -> int:
 
     settings = _settings.load()
     try:
-        return int(run_job.run(folder, settings=settings, kernel=manager).exit_code or 0)
+        is_remote = (read_record(folder).kernel or "").startswith(kernels.GATEWAY)
+        return int(run_job.run(folder, settings=settings, kernel=None if is_remote else manager).exit_code or 0)
     finally:
         if not is_awake(settings) and jobs.listed(open_ledger(settings), states=["queued"], limit=1):
             wake(settings)

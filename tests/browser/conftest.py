@@ -8,12 +8,14 @@ import contextlib
 import json
 import os
 import secrets
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.jobs.queues import services
 from tests.local_server import end, free_port, wait_for
 from tests.servers import ModelServer
 
@@ -187,6 +189,8 @@ def jupyterlab(folder):
     finally:
         end(server)
         told.close()
+        for service in services(folder / "home"):
+            os.kill(service, signal.SIGTERM)
 
 
 @pytest.fixture(scope="module")
