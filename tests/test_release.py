@@ -311,6 +311,9 @@ def test_a_prompt_is_promoted_too_and_its_own_history_agrees(home):
     assert lab.prompts.get("qa@dev").version == 2
     assert [(move.previous, move.version) for move in lab.prompts.history("qa", "dev")] == [(None, 1), (1, 2)]
     assert lab.rollback("qa", "dev").version == 1 and lab.prompts.get("qa@dev").version == 1
+    lab.prompts.alias("qa", "dev", 3, author="paul")
+    last = list(lab.history("qa"))[-1]
+    assert (last.what, last.actor, last.version) == ("elsewhere", "paul", 3) and "no gate" in last.why and last.at
 
 
 # -- rollback, retirement, history ---------------------------------------------------------------------------------------------

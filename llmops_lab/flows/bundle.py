@@ -51,12 +51,11 @@ def make(name: str, parts: Parts, note: str, settings: Settings) -> Resolved:
     content = _pinned(parts, settings)
     author = person(settings)
     draft = Version(name, 0, "bundle", digest(content), content, author, Redactor()(note), datetime.now(UTC))
-    registry = Registry(settings)
-    latest = registry.latest(name)
-    version = registry.create(draft, None)
-    if version > latest:
+    ledger = open_ledger(settings)  # before anything is registered that could not be logged
+    version, new = Registry(settings).create(draft, None)
+    if new:
         said = {"name": name, "version": version, "digest": draft.digest, "kind": "bundle", "author": author, "why": draft.note}
-        audit.append(open_ledger(settings), "registered", author, said)
+        audit.append(ledger, "registered", author, said)
     return resolve(name, version, settings)
 
 

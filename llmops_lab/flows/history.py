@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from llmops_lab.flows.move_alias import settle
@@ -9,6 +10,8 @@ from llmops_lab.governance.release import Move, history
 from llmops_lab.settings import Settings
 from llmops_lab.store import audit
 from llmops_lab.store.ledger import open_ledger
+from llmops_lab.track.prompts import AliasMove
+from llmops_lab.track.prompts import Registry as Prompts
 from llmops_lab.track.registry import Name, Registry, Version
 
 
@@ -27,4 +30,17 @@ def story(name: str, settings: Settings) -> Story:
     settle(name, registry, ledger)
     entries = audit.entries(ledger, name=name)
     found = registry.find(name)
-    return Story(found, tuple(registry.versions(name)), tuple(history(entries, dict(found.aliases))))
+    lines = history(entries, dict(found.aliases))
+    if found.kind == "prompt":
+        lines = [_by_library(line, Prompts(settings).moves(name, line.alias)) if line.what == "elsewhere" else line for line in lines]
+    return Story(found, tuple(registry.versions(name)), tuple(lines))
+
+
+def _by_library(line: Move, moves: list[AliasMove]) -> Move:
+    """The same with who and when, where the alias was moved through the prompt library, which asks for no gate."""
+    made = [move for move in moves if (move.version, move.previous) == (line.version, line.previous)]
+    if not made:
+        return line
+    return dataclasses.replace(
+        line, at=made[-1].at.isoformat(), actor=made[-1].author, why="through the prompt library, which asks for no gate"
+    )

@@ -62,13 +62,12 @@ def register_model(
     body = {"base": trained.base, "base_identity": base_identity(trained.base, settings), "weights": weights, "lineage": trained.lineage}
     author, mask = person(settings), Redactor()
     draft = Version(name, 0, "model", model_digest(body), mask.tree(body), author, mask(note), datetime.now(UTC), run_id=trained.run_id)
-    registry, ledger = Registry(settings), open_ledger(settings)
-    latest = registry.latest(name)
+    ledger = open_ledger(settings)  # before anything is registered that could not be logged
     with tempfile.TemporaryDirectory(prefix="llmops-lab-") as chosen:
         for path in [*_files(trained.folder, _DECIDES), *_files(trained.folder, _TOLD)]:
             shutil.copyfile(path, Path(chosen) / path.name)
-        version = registry.create(draft, Path(chosen))
-    if new := version > latest:
+        version, new = Registry(settings).create(draft, Path(chosen))
+    if new:
         said = {"name": name, "version": version, "digest": draft.digest, "kind": "model", "author": author, "why": draft.note, **body}
         audit.append(ledger, "registered", author, said)
     return Registered(name, version, draft.digest, new)

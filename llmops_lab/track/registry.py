@@ -96,11 +96,6 @@ class Registry:
             raise UnknownName("registered model, prompt or bundle", name, [item.name for item in self.names()])
         return found
 
-    def latest(self, name: str) -> int:
-        """The newest version's number; 0 where there is no such name."""
-        found = self._found(name)
-        return found.latest if found else 0
-
     def get(self, name: str, version: int) -> Version:
         """One version. Raises UnknownName."""
         kind = self.find(name).kind
@@ -123,11 +118,11 @@ class Registry:
             found = [_version(item, kind) for item in self._search(client, name, kind)]
         return sorted(found, key=lambda item: -item.version)
 
-    def create(self, draft: Version, folder: Path | None) -> int:
-        """Register a version with the files of ``folder`` and its content as JSON, and return its number; ``draft.version`` is not used.
+    def create(self, draft: Version, folder: Path | None) -> tuple[int, bool]:
+        """Register a version with the files of ``folder`` and its content as JSON; its number, and whether it is new.
 
         Equal content (the digest) is registered once: where there is such a version, also one that another process made at the same
-        time, its number is returned.
+        time, its number is returned. ``draft.version`` is not used.
         """
         check_name(draft.name)
         found = self._found(draft.name)
@@ -135,7 +130,7 @@ class Registry:
             raise BadInput(f"the name {draft.name!r} belongs to a {found.kind}; a {draft.kind} needs another name.")
         known = self._with_digest(draft.name, draft.digest) if found else []
         if known:
-            return known[0]
+            return known[0], False
         with connect.answering(self._settings) as client:
             if found is None:
                 _create_name(client, draft)
@@ -143,7 +138,7 @@ class Registry:
             first = self._with_digest(draft.name, draft.digest)[0]
             if first < made:
                 client.delete_model_version(draft.name, str(made))
-            return first
+            return first, first == made
 
     def point(self, found: Name, move: AliasMove) -> None:
         """Point an alias at a version, or take it away."""

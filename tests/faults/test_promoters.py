@@ -129,6 +129,20 @@ def test_promoters_who_did_not_look_never_leave_log_and_alias_apart(home, mlflow
     assert story.now["dev"] == [line.version for line in story if line.what == "promoted"][-1]
 
 
+def test_two_who_register_the_same_get_the_same_version(home, mlflow_store, promoter):
+    mlflow_store(home)
+    bundles()
+    pair = [promoter(home, who) for who in ("anna", "ben")]
+    for number in range(full(3, 30)):
+        for each in pair:
+            each.ask(name=f"bot-{number}", model="tiny", params={"seed": number})
+        assert [each.answer() for each in pair] == [{"version": 1}] * 2
+        story = lab.history(f"bot-{number}")
+        assert [line.what for line in story] == ["registered"]
+        versions = connect.client(_settings.load()).search_model_versions(f"name = 'bot-{number}'")
+        assert len(versions) == 1
+
+
 @pytest.mark.parametrize(("when", "told", "at"), [("before", "abandoned", 1), ("after", "promoted", 2)])
 def test_a_promoter_that_is_killed_leaves_a_move_that_the_next_look_settles(home, mlflow_store, promoter, when, told, at):
     mlflow_store(home)
