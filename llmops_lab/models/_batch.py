@@ -48,12 +48,13 @@ class Sampling:
 
 @dataclass(slots=True)
 class Job:
-    """One request on its way through the worker. ``settle`` hands the outcome to the caller's loop."""
+    """One request on its way through the worker. ``settle`` hands the outcome to the caller's loop; ``lane`` is the engine's to read."""
 
     request: Request
     timeout: float
     settle: Callable[[Reply | BaseException], None]
     tell: Callable[[str], None] | None
+    lane: str = ""
     began: float = field(default_factory=time.perf_counter)
     abandoned: bool = False
 
@@ -181,7 +182,7 @@ class Batcher:
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
 
-    async def ask(self, request: Request, *, timeout: float, on_text: Callable[[str], None] | None = None) -> Reply:
+    async def ask(self, request: Request, *, timeout: float, on_text: Callable[[str], None] | None = None, lane: str = "") -> Reply:
         """One reply. The timeout runs from the start of the request's batch; ``on_text`` is called on the caller's loop."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Reply] = loop.create_future()
@@ -190,7 +191,7 @@ class Batcher:
             _on_loop(loop, lambda: _resolve(future, outcome))
 
         tell = None if on_text is None else lambda piece: _on_loop(loop, lambda: on_text(piece))
-        job = Job(request, timeout, settle, tell)
+        job = Job(request, timeout, settle, tell, lane)
         with self._lock:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, args=(self._queue,), name=f"llmops_lab {self._model}", daemon=True)

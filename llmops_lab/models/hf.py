@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import logging as stdlog
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ from llmops_lab.settings import Settings
 _READ = {".safetensors", ".json", ".jinja", ".model", ".txt"}  # what decides the text that a folder's model writes
 _EMBEDDED = Path(__file__).parent / "_tiny"  # its weights, in torch: adapters are trained on these
 _loading = threading.Lock()
+_ADAPTERS = 8
+"""So many adapters stay loaded beside one base."""
 _SMALL = 20_000_000  # parameters; below this a second thread waits longer than it computes
 
 
@@ -62,19 +66,44 @@ class Hf:
         # What an hour of the machine costs only its owner knows: missing, not 0, until settings say so.
         self.price: Price | None = price
         self.identity = f"hf:{digest_of(_files(place))}"
-        self._batcher = Batcher(target, lambda: _Torch(place))
+        self._base = digest_of(_files(Place(place.folder)))
+        self._lane = str(place.adapter or "")
+        self._shared = _Shared(Batcher(target, lambda: _Torch(place)))
 
     async def ask(self, request: Request, *, timeout: float, on_text: Callable[[str], None] | None = None) -> Reply:
         """One reply; streams token by token when ``on_text`` is given. Raises ProviderFault (bad_request, timeout, server_error)."""
-        return await self._batcher.ask(request, timeout=timeout, on_text=on_text)
+        return await self._shared.batcher.ask(request, timeout=timeout, on_text=on_text, lane=self._lane)
+
+    def join(self, other: object) -> bool:
+        """Use the base that ``other`` has in memory, where both have the same and this one has loaded nothing yet; whether it does so."""
+        if not isinstance(other, Hf) or other._base != self._base or not other._shared.users:
+            return False
+        self._shared = other._shared
+        self._shared.users += 1
+        return True
 
     async def close(self) -> None:
-        """End the worker thread and let go of the model's memory."""
-        await self._batcher.close()
+        """End the worker thread and let go of the model's memory, unless others use it too."""
+        self._shared.users -= 1
+        if self._shared.users <= 0:
+            self._shared.users = 1  # a later question opens it again
+            await self._shared.batcher.close()
+
+
+@dataclass
+class _Shared:
+    """One base in memory, with the adapters of all who use it."""
+
+    batcher: Batcher
+    users: int = 1
 
 
 class _Torch:
-    """The engine: left-padded batches through ``model.generate``; each row samples, stops and streams for itself."""
+    """The engine: left-padded batches through ``model.generate``; each row samples, stops and streams for itself.
+
+    A request's lane is the folder of its adapter, "" for the base: adapters are loaded when they are first asked, beside one base, and
+    rows of one batch are run lane by lane.
+    """
 
     def __init__(self, place: Place) -> None:
         with _loading:  # two threads that import transformers at once find half of it
@@ -97,13 +126,10 @@ class _Torch:
         finally:
             if bars:
                 logging.enable_progress_bar()
-        if place.adapter:
-            # peft imports bitsandbytes, which warns that it found no kernel of the hub's; nobody asked for one.
-            stdlog.getLogger("bitsandbytes.backends.cpu.ops").setLevel(stdlog.ERROR)
-            from peft import PeftModel
-
-            model = PeftModel.from_pretrained(model, place.adapter, local_files_only=True)
         self._model = model.to(self._device).eval()
+        self._lanes: list[str] = []  # the adapters that are loaded, the one used last at the end
+        if place.adapter:
+            self._load_adapter(str(place.adapter))
         if self._device == "cpu" and sum(p.numel() for p in model.parameters()) < _SMALL:
             _one_thread_here()
         own = model.generation_config
@@ -113,6 +139,34 @@ class _Torch:
         # The model's own sampling defaults would change what "temperature 0" means from one model to the next.
         model.generation_config = GenerationConfig(pad_token_id=self._pad)
         self._context = getattr(model.config.get_text_config(), "max_position_embeddings", None) or 1 << 30
+
+    def _load_adapter(self, lane: str) -> None:
+        # peft imports bitsandbytes, which warns that it found no kernel of the hub's; nobody asked for one.
+        stdlog.getLogger("bitsandbytes.backends.cpu.ops").setLevel(stdlog.ERROR)
+        from peft import PeftModel
+
+        how = {"adapter_name": _adapter_name(lane), "torch_device": self._device, "local_files_only": True}
+        if isinstance(self._model, PeftModel):
+            self._model.load_adapter(lane, **how)
+        else:
+            self._model = PeftModel.from_pretrained(self._model, lane, **how)
+        self._model.eval()
+        self._lanes.append(lane)
+        if len(self._lanes) > _ADAPTERS:
+            self._model.delete_adapter(_adapter_name(self._lanes.pop(0)))
+
+    @contextlib.contextmanager
+    def _in_lane(self, lane: str) -> Iterator[None]:
+        if not lane:
+            with self._model.disable_adapter() if self._lanes else contextlib.nullcontext():
+                yield
+            return
+        if lane not in self._lanes:
+            self._load_adapter(lane)
+        self._lanes.remove(lane)
+        self._lanes.append(lane)
+        self._model.set_adapter(_adapter_name(lane))
+        yield
 
     def prepare(self, job: Job) -> Draft:
         """Render the chat with the model's own template and tokenise it; a base model without one gets the bare text."""
@@ -132,7 +186,12 @@ class _Torch:
         return text
 
     def write(self, drafts: list[Draft]) -> None:
-        """Run the batch until every row is done."""
+        """Run the batch until every row is done, the rows of one adapter together."""
+        for lane in dict.fromkeys(draft.job.lane for draft in drafts):
+            with self._in_lane(lane):
+                self._write([draft for draft in drafts if draft.job.lane == lane])
+
+    def _write(self, drafts: list[Draft]) -> None:
         import torch
 
         width = max(len(draft.ids) for draft in drafts)
@@ -165,6 +224,11 @@ class _Torch:
                 logits_processor=[choose],
                 stopping_criteria=[take],
             )
+
+
+def _adapter_name(lane: str) -> str:
+    # torch takes no dots in the name of a module.
+    return f"a{sha256(lane.encode()).hexdigest()[:16]}"
 
 
 def _one_thread_here() -> None:

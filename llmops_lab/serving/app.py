@@ -141,7 +141,7 @@ def make_app(
             await asyncio.to_thread(desk.journal.close)
 
     async def typed(_: Any, error: Any) -> Response:
-        known = ", ".join(f"{next(iter(route.methods & {'GET', 'POST'}))} {route.path}" for route in routes)
+        known = ", ".join(f"{method} {path}" for method, path, _ in served)
         code, what = ("method_not_allowed", "another method") if error.status_code == 405 else ("unknown_url", "no such path")
         refused = ApiError(error.status_code, f"{what} is served here. Known: {known}.", code=code)
         return Response(encode(refused.body), error.status_code, headers=error.headers, media_type="application/json")

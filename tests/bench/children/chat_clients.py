@@ -22,7 +22,7 @@ FRESH = {"Cache-Control": "no-cache"}  # what is measured is asking, not remembe
 async def measure():
     times, numbers = [], iter(range(requests))
     connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(connector=connector, headers=FRESH, timeout=aiohttp.ClientTimeout(total=120)) as session:
+    async with aiohttp.ClientSession(connector=connector, headers=FRESH, timeout=aiohttp.ClientTimeout(total=230)) as session:
 
         async def ask(number):
             messages = [{"role": "user", "content": TASKS[number % len(TASKS)].format(n=number)}]
