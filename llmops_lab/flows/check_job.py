@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,13 +54,22 @@ def check(
     kernel = kernel or _own_kernel(path)
     kernels.check(kernel, settings)
     _gpus.check(gpus, settings)
-    named = _Named(Path(cwd) if cwd else Path.cwd(), settings, values)
+    values = looked_up(declared, values, settings, cwd)
+    shipped = path == templates.names_to_paths().get(path.stem)
+    return Checked(path.stem if shipped else str(path), path, tuple(declared), values, kernel)
+
+
+def looked_up(
+    declared: Sequence[Parameter], values: Mapping[str, Any], settings: Settings, cwd: str | Path | None = None
+) -> dict[str, Any]:
+    """The values, when all that they name is there; files and folders as absolute paths. Raises BadInput, UnknownName, MissingExtra."""
+    found = dict(values)
+    named = _Named(Path(cwd) if cwd else Path.cwd(), settings, found)
     for parameter in declared:
         for mark in parameter.marks:
             with _naming(parameter.name):
-                values[parameter.name] = named.checked(mark, values[parameter.name])
-    shipped = path == templates.names_to_paths().get(path.stem)
-    return Checked(path.stem if shipped else str(path), path, tuple(declared), values, kernel)
+                found[parameter.name] = named.checked(mark, found[parameter.name])
+    return found
 
 
 def _own_kernel(path: Path) -> str:

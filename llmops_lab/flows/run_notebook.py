@@ -9,8 +9,9 @@ from typing import Any
 from llmops_lab import settings as _settings
 from llmops_lab.errors import BadInput
 from llmops_lab.flows import run_job
+from llmops_lab.flows.check_job import looked_up
 from llmops_lab.flows.settle_job import side_folder
-from llmops_lab.jobs import notebook
+from llmops_lab.jobs import notebook, parameters
 from llmops_lab.jobs.record import NOTEBOOK, RUN_FILE, JobRecord, JobSpec, new_id, now, queued, read_record, write_record
 from llmops_lab.jobs.teller import Heard
 from llmops_lab.store import jobs
@@ -25,6 +26,7 @@ def run_notebook(
     An earlier job's output with its record moves to ``previous/ID``. Raises BadInput or StoreError before it begins.
     """
     settings = _settings.load()
+    nb, values = _checked(notebook.plain(nb), settings)
     ledger = open_ledger(settings)
     job = new_id()
     target = target or side_folder(settings, job) / NOTEBOOK
@@ -35,7 +37,7 @@ def run_notebook(
     spec = JobSpec(
         id=job,
         template=str(Path(source).absolute()) if source and "://" not in source else source,
-        parameters=dict(nb.metadata.get("papermill", {}).get("parameters") or {}),
+        parameters=values,
         folder=target.parent,
         kernel=kernel,
         timeout=timeout,
@@ -46,7 +48,26 @@ def run_notebook(
     record = queued(spec).but(notebook=target.name)
     write_record(target.parent, record, file)
     jobs.put(ledger, spec.to_json() | {"file": file}, record.to_json(), name=Path(source).stem or "notebook")
-    return run_job.run(target.parent, settings=settings, on_event=on_event, file=file, nb=notebook.plain(nb))
+    return run_job.run(target.parent, settings=settings, on_event=on_event, file=file, nb=nb)
+
+
+def _checked(nb: Any, settings: _settings.Settings) -> tuple[Any, dict[str, Any]]:
+    # Papermill takes any name and any value, and what it injects can be code: the cell is written anew, from what the declaration allows.
+    given = _plain(nb.metadata.get("papermill", {}).get("parameters") or {})
+    try:
+        declared = parameters.declared(nb)
+    except BadInput:
+        if given:
+            raise
+        return nb, {}
+    values = looked_up(declared, parameters.check(declared, given), settings)
+    return (notebook.with_parameters(nb, parameters.inject(nb, values)) if values else nb), values
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list) else value
 
 
 def _record_file(target: Path) -> str:

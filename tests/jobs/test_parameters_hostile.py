@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import shutil
 import sys
 
 import nbformat
@@ -237,3 +238,42 @@ def test_the_declaration_is_not_run_when_a_notebook_is_looked_at(tmp_path, monke
         with pytest.raises(BadInput):
             declared(notebook(cell))
     assert os.listdir(tmp_path) == [] and "owned" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"x=1; open('owned', 'w'); y": 1},
+        {"x\nopen('owned', 'w')\ny": 1},
+        {"!touch owned ;x": 1},
+        {"x": b"'; open('owned', 'w') #"},
+        {"z": 1},
+        {"y": "no number"},
+        {"api_key": "a"},
+    ],
+    ids=lambda given: ascii(given)[:40],
+)
+def test_papermill_with_our_engine_runs_nothing_that_plain_papermill_would(given, tmp_path, monkeypatch):
+    import papermill
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LLMOPS_LAB_HOME", str(tmp_path / "home"))
+    nbformat.write(notebook("from typing import Any\nx: Any = None\ny: int = 1\n"), "t.ipynb")
+    with pytest.raises(BadInput):
+        papermill.execute_notebook("t.ipynb", "out.ipynb", parameters=given, engine_name="llmops", progress_bar=False)
+    assert not {"owned", "out.ipynb", "run.json"} & set(os.listdir(tmp_path))
+
+
+def test_papermill_with_our_engine_gives_the_kernel_what_was_checked(tmp_path, monkeypatch, empty_mlflow):
+    import papermill
+
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(empty_mlflow, tmp_path / "home")
+    monkeypatch.setenv("LLMOPS_LAB_HOME", str(tmp_path / "home"))
+    nbformat.write(notebook(), "t.ipynb")
+    value = {"a": ["'; open('owned', 'w') #", {"b": None}], "c": 1.0}
+    given = {"x": {**value, "a": tuple(value["a"])}}  # papermill makes a list of a tuple once it has injected it as code
+    made = papermill.execute_notebook("t.ipynb", "out.ipynb", parameters=given, engine_name="llmops", progress_bar=False)
+    assert json.loads(base64.b64decode(made.cells[2].outputs[0].text)) == told(value)
+    assert [cell.metadata.get("tags") for cell in made.cells] == [["parameters"], ["injected-parameters"], []]
+    assert json.loads((tmp_path / "run.json").read_text())["parameters"] == {"x": value} and "owned" not in os.listdir(tmp_path)
