@@ -100,7 +100,7 @@ class Page:
 
     def describe(self, about: dict[str, Any]) -> None:
         """Say in the notebook's own metadata what job it belongs to and how that stands."""
-        self.nb.metadata["llmops_lab"] = _node({"job": about})
+        self.nb.metadata["llmops_lab"] = _node({"job": self._redact.tree(about)})
 
     def mark(self, index: int, status: str) -> None:
         """Say of a cell what has become of it."""

@@ -107,8 +107,9 @@ class JobRecord:
         return self.state in ENDED
 
     def to_json(self) -> dict[str, Any]:
-        """As a JSON-able dict, the keys of the contract first."""
-        return dataclasses.asdict(self)
+        """As a JSON-able dict, masked, the keys of the contract first."""
+        masked: dict[str, Any] = Redactor().tree(dataclasses.asdict(self))
+        return masked
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> JobRecord:
@@ -163,8 +164,7 @@ def read_record(folder: Path, name: str = RUN_FILE) -> JobRecord:
 
 def write_record(folder: Path, record: JobRecord, name: str = RUN_FILE) -> None:
     """Write ``run.json``, masked. Raises StoreError (the old one stays) when it cannot be written."""
-    body = Redactor().tree(record.to_json())
-    write_whole(folder / name, json.dumps(body, indent=1, ensure_ascii=True, allow_nan=False) + "\n")
+    write_whole(folder / name, json.dumps(record.to_json(), indent=1, ensure_ascii=True, allow_nan=False) + "\n")
 
 
 def write_whole(path: Path, text: str) -> None:

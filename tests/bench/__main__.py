@@ -16,7 +16,7 @@ NAMES = (
     *("grid_cpu", "grid_wall", "marginal_cpu", "mlflow_log", "package_import", "extension"),
     *("reopen", "large_grid", "local_batch", "bundle_size", "rating_key", "grid_page", "grid_browser"),
     *("serve_upstream", "serve_local"),
-    *("lora_step", "finetune", "job_warm"),
+    *("lora_step", "finetune", "job_cpu", "job_warm"),
 )
 
 

@@ -1,0 +1,227 @@
+"""A job while it runs, and papermill with our engine: real kernels, real processes."""
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from llmops_lab.errors import BadInput, JobFailed, StoreError
+from llmops_lab.flows.reap_jobs import reap
+from llmops_lab.jobs.outcome import of_dead_kernel, of_error
+from llmops_lab.jobs.record import JobRecord, read_record, write_record
+from llmops_lab.settings import Settings
+from tests.jobs.endings import NOBODY, Job, of_job, told
+from tests.jobs.queues import notebook
+
+OK, FAILED, PENDING = "completed", "failed", "pending"
+PRINTS = """
+import sys, time
+for number in range(3000):
+    print(number, flush=True)
+    print("e", end="", file=sys.stderr, flush=True)
+print("\\r".join(f"step {n}" for n in range(50)), flush=True)
+import ipywidgets
+ipywidgets.IntSlider()
+"""
+PAPERMILL = [sys.executable, "-m", "papermill", "--engine", "llmops", "--no-progress-bar"]
+SLOW = """
+import time
+for number in range(40):
+    print("tick", number, flush=True)
+    time.sleep(0.2)
+"""
+FLAKY = """
+from pathlib import Path
+tries = Path("tries.txt")
+tries.write_text(tries.read_text() + "x" if tries.exists() else "x")
+if len(tries.read_text()) < 3:
+    raise OSError("not yet")
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("engine")
+    (folder / "pyproject.toml").write_text("")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def reads(place):
+    """The record of a slow job, and each state in which its two files were met while it ran."""
+    job = Job(place, "slow", "1", SLOW, "import llmops_lab as lab; lab.job_result({'first': 1}); lab.job_result({'second': [2, None]})")
+    met = []
+    while job.process.poll() is None:
+        if (job.out / "notebook.ipynb").exists() and (job.out / "run.json").exists():
+            book, record = job.notebook, job.record
+            met.append((record, "".join(job_text(book["cells"][1]))))
+        time.sleep(0.02)
+    return job, met
+
+
+def job_text(cell):
+    return ["".join(each["text"]) for each in cell["outputs"] if each["output_type"] == "stream"]
+
+
+def test_both_files_are_whole_at_every_moment_and_show_a_cell_while_it_runs(reads):
+    job, met = reads
+    told(job, "succeeded", 0, 3, [OK, OK, OK])
+    assert len(met) > 50
+    growing = {text.count("tick") for record, text in met if record["state"] == "running" and record["cell"] == 1}
+    assert len(growing) >= 3, "what a running cell has said is seen every few seconds"
+    assert [record["cells_done"] for record, _ in met] == sorted(record["cells_done"] for record, _ in met)
+
+
+def test_the_last_result_holds(reads):
+    assert reads[0].record["result"] == {"second": [2, None]}
+
+
+def test_a_kernel_knows_whose_job_it_is_and_where_the_ledger_lies(place):
+    job = Job(place, "env", "import os; print(os.environ['LLMOPS_LAB_JOB'], os.environ['LLMOPS_LAB_HOME'], os.getcwd())")
+    assert job.code() == 0
+    assert "".join(job_text(job.notebook["cells"][0])).split() == [job.record["id"], str(place / "home"), str(place)]
+
+
+def test_streams_are_one_output_each_and_widgets_leave_no_state(place):
+    job = Job(place, "prints", PRINTS)
+    assert job.code() == 0, job.errors
+    outputs = job.notebook["cells"][0]["outputs"]
+    assert sorted(each.get("name", "") for each in outputs) == ["", "stderr", "stdout"]
+    text = "".join(next(each["text"] for each in outputs if each.get("name") == "stdout"))
+    assert text == "".join(f"{number}\n" for number in range(3000)) + "step 49\n"
+    assert "widgets" not in job.notebook["metadata"]
+
+
+def test_attempts_are_recorded_and_the_last_one_counts(place):
+    job = Job(place, "flaky", "1", FLAKY, options=("--retries", "3"))
+    assert job.code() == 0, job.errors
+    record = job.record
+    assert (record["state"], record["attempt"], [each["state"] for each in record["attempts"]]) == ("succeeded", 3, ["failed", "failed"])
+    assert record["attempts"][0]["error"]["type"] == "OSError" and (place / "tries.txt").read_text() == "xxx"
+    told(job, "succeeded", 0, 2, [OK, OK])
+
+
+def test_a_secret_that_is_printed_is_masked_in_notebook_and_record(place):
+    cells = ("import os; print('key', os.environ['MY_API_KEY'])", "raise ValueError(os.environ['MY_API_KEY'])")
+    job = Job(place, "secret", *cells, MY_API_KEY="abcdefgh-secret-123456")
+    assert job.code() == 1
+    files = [path for path in (job.out, place / "home" / "jobs") for path in path.rglob("*") if path.is_file()]
+    assert len(files) >= 3 and not [path for path in files if "abcdefgh-secret" in path.read_text()]
+    assert "abcdefgh-secret" not in json.dumps(job.ledger()[1]) and "[redacted]" in job.record["error"]["message"]
+
+
+def test_a_job_whose_runner_and_guard_are_killed_is_settled_by_who_looks(place, monkeypatch):
+    job = Job(place, "orphan", "1", SLOW.replace("range(40)", "range(4000)"), "2").begun(1, "tick")
+    guards = [int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit() and _is_guard_of(p, job.process.pid)]
+    assert len(guards) == 1
+    for pid in (*guards, job.process.pid):
+        os.kill(pid, signal.SIGKILL)
+    job.process.wait()
+    assert job.record["state"] == "running"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", NOBODY)
+    settled = reap(Settings(home=str(place / "home"), tracking_uri=NOBODY))
+    assert [record.id for record in settled] == [job.record["id"]] and not reap(Settings(home=str(place / "home"), tracking_uri=NOBODY))
+    told(job, "failed", 137, 1, [OK, FAILED, PENDING])
+
+
+def _is_guard_of(process, runner):
+    try:
+        parent = (process / "stat").read_bytes().rpartition(b")")[2].split()[1]
+        return int(parent) == runner and b"jobs/guard.py" in (process / "cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("name", "cells", "tags", "code", "state", "statuses"),
+    [
+        ("good", ("1", "2"), {}, 0, "succeeded", [OK, OK]),
+        ("bad", ("1", "1 / 0", "2"), {}, 1, "failed", [OK, FAILED, PENDING]),
+        ("dead", ("1", "import os; os.kill(os.getpid(), 9)", "2"), {}, 138, "dead_kernel", [OK, FAILED, PENDING]),
+        ("early", ("1", "import sys; sys.exit(0)", "2"), {}, 0, "succeeded", [OK, OK, PENDING]),
+        ("expected", ("1", "1 / 0", "2"), {1: "raises-exception"}, 0, "succeeded", [OK, OK, OK]),
+    ],
+)
+def test_papermill_with_our_engine_tells_the_same(place, name, cells, tags, code, state, statuses):
+    out = place / f"pm_{name}"
+    out.mkdir()
+    command = [*PAPERMILL, f"{out.name}.ipynb", f"{out.name}/notebook.ipynb"]
+    job = Job(place, out.name, *cells, command=command, tags=tags)
+    assert job.code() == code, job.errors
+    told(job, state, code, statuses.count(OK), statuses)
+
+
+def test_papermill_keeps_the_output_of_the_job_before_and_the_record_of_a_neighbour(place):
+    out = place / "kept"
+    out.mkdir()
+    for target in ("notebook.ipynb", "notebook.ipynb", "other.ipynb"):
+        command = [*PAPERMILL, "kept.ipynb", f"kept/{target}"]
+        job = Job(place, "kept", "1", command=command)
+        assert job.code() == 0, job.errors
+    first = next((out / "previous").iterdir())
+    assert read_record(first).state == "succeeded" and (first / "notebook.ipynb").is_file()
+    assert read_record(out).notebook == "notebook.ipynb" and read_record(out, "other.run.json").notebook == "other.ipynb"
+
+
+def test_a_program_that_calls_papermill_catches_an_ordinary_error(place, monkeypatch):
+    import papermill
+
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("LLMOPS_LAB_HOME", str(place / "home"))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", NOBODY)
+    path, out = notebook(place / "called.ipynb", "raise ValueError('no')"), place / "called"
+    out.mkdir()
+    with pytest.raises(JobFailed, match="ValueError in cell 0: no") as caught:
+        papermill.execute_notebook(path, str(out / "notebook.ipynb"), engine_name="llmops", progress_bar=False)
+    assert (caught.value.state, caught.value.exit_code) == ("failed", 1)
+    assert of_job(read_record(out).id) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "message", "state", "code"),
+    [
+        ("ValueError", "no", "failed", 1),
+        ("BadInput", "no", "failed", 2),
+        ("UnknownName", "no", "failed", 2),
+        ("BudgetReached", "no", "failed", 3),
+        ("Unreachable", "no", "failed", 4),
+        ("GateFailed", "no", "gate_failed", 5),
+        ("MemoryError", "", "out_of_memory", 137),
+        ("OutOfMemoryError", "CUDA out of memory. Tried to allocate 2 GiB", "out_of_memory", 137),
+        ("RuntimeError", "CUDA error: out of memory", "out_of_memory", 137),
+        ("SystemExit", "0", "succeeded", 0),
+        ("SystemExit", "", "succeeded", 0),
+        ("SystemExit", "1", "failed", 1),
+        ("SystemExit", "bye", "failed", 1),
+    ],
+)
+def test_an_error_of_a_cell_is_an_end(kind, message, state, code):
+    ended = of_error(kind, message, 3)
+    assert (ended.state, ended.exit_code) == (state, code)
+    assert ended.error is None or ended.error["cell"] == 3
+
+
+DEATHS = [(-9, True, "out_of_memory"), (-9, False, "dead_kernel"), (-11, True, "dead_kernel"), (3, False, "dead_kernel")]
+
+
+@pytest.mark.parametrize(("status", "starved", "state"), DEATHS)
+def test_a_dead_kernel_is_out_of_memory_only_when_the_system_killed_for_it(status, starved, state):
+    assert of_dead_kernel(status, 0, starved=starved).state == state
+
+
+def test_a_record_that_cannot_be_written_leaves_no_draft(tmp_path):
+    (tmp_path / "run.json").mkdir()  # nothing can be moved there
+    with pytest.raises(StoreError, match="cannot be written"):
+        write_record(tmp_path, JobRecord(id="a", template="t", state="failed"))
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"id": 1, "state": "running"}', '{"id": "a", "state": "flying"}', "not json"])
+def test_what_is_no_record_is_refused(tmp_path, text):
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(BadInput):
+        read_record(tmp_path)
