@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from llmops_lab.training.tokens import Encoded, encode
 
 @dataclass(frozen=True)
 class Planned:
-    """A tuning that has been checked and not begun. ``key`` names it: the same base, rows, recipe and validation have the same key."""
+    """A tuning that has been checked and not begun. ``key`` names it: base, rows, validation rows, recipe and versions decide it."""
 
     base: Base
     recipe: Recipe
@@ -79,7 +80,8 @@ def plan(base: str, sets: Sets, recipe: Recipe) -> Planned:
     found = base_of(base, recipe)
     tokenizer = AutoTokenizer.from_pretrained(found.folder, local_files_only=True, trust_remote_code=False)
     rows = data.mix(sets.train, sets.replay, recipe.seed)
-    key = digest([found.digest, rows.digest, sets.validation.digest, dataclasses.asdict(recipe)])[:16]
+    versions = [version(name) for name in ("torch", "transformers", "trl", "peft")]
+    key = digest([found.digest, rows.digest, sets.validation.digest, dataclasses.asdict(recipe), versions])[:16]
     most = min(recipe.max_length, estimates.context_of(found.folder))
     return Planned(
         base=found,
@@ -98,10 +100,10 @@ def estimate(planned: Planned) -> Estimate:
     return estimates.estimate(planned.base.folder, planned.encoded, planned.encoded_validation, planned.recipe)
 
 
-def tune(planned: Planned, *, out: Path | None = None, resume: bool = True, tell: Tell | None = None) -> Tuned:
+def tune(planned: Planned, *, resume: bool = True, tell: Tell | None = None) -> Tuned:
     """Train what was planned. Its checkpoints stay until it is done, so that the same tuning, begun again, goes on where it was.
 
-    The result lies in ``out``, or in the ledger's folder under ``tuned`` by its digest.
+    The result lies in the ledger's folder under ``tuned``, by its digest. Raises BadInput while another process trains the very same.
     """
     with checkpoint.alone(planned.work):
         if not resume:
@@ -113,17 +115,18 @@ def tune(planned: Planned, *, out: Path | None = None, resume: bool = True, tell
             planned.base.folder, planned.encoded, planned.encoded_validation, planned.recipe,
             work=planned.work, out=made, resume=resume, tell=tell, named=planned.base.name.removeprefix("hf:"),
         )  # fmt: skip
-        folder = _placed(made, out or planned.work.parent.parent / "tuned" / trained.digest[:16])
+        folder = _placed(made, planned.work.parent.parent / "tuned" / trained.digest[:16])
         shutil.rmtree(planned.work)
     model = f"hf:{folder}" if planned.recipe.method == "full" else f"{planned.base.spec}+{folder}"
     return Tuned(model, folder, trained.digest, dataclasses.replace(trained, folder=folder), planned)
 
 
 def _placed(made: Path, folder: Path) -> Path:
-    folder = folder.absolute()
     folder.parent.mkdir(parents=True, exist_ok=True)
-    if folder.exists() and sft.weights_digest(folder) == sft.weights_digest(made):
-        return folder  # the very same was made before
+    if folder.exists():
+        if sft.weights_digest(folder) == sft.weights_digest(made):
+            return folder  # the very same was made before
+        shutil.rmtree(folder)  # somebody took weights out of it
     shutil.move(made, folder)
     return folder
 

@@ -12,8 +12,7 @@ from llmops_lab.models import hf
 from llmops_lab.models._batch import digest_of
 from llmops_lab.training.sft import Recipe, check_recipe
 
-_NEEDS = {"lora": ("torch", "transformers", "trl", "datasets", "peft"), "full": ("torch", "transformers", "trl", "datasets")}
-_NEEDS["qlora"] = (*_NEEDS["lora"], "bitsandbytes")
+_NEEDS = ("torch", "transformers", "trl", "datasets", "peft")
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class Base:
 def base_of(name: str, recipe: Recipe) -> Base:
     """Find the base model. Raises UnknownName or BadInput for one that is not there or cannot be tuned, MissingExtra for packages."""
     check_recipe(recipe)
-    for package in _NEEDS[recipe.method]:
+    for package in (*_NEEDS, *(("bitsandbytes",) if recipe.method == "qlora" else ())):
         if importlib.util.find_spec(package) is None:
             raise MissingExtra(package, "train")
     provider, _, target = name.partition(":")

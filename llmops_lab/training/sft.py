@@ -148,28 +148,30 @@ def trainer_for(
 
 
 def load(base: Path, method: str) -> Any:
-    """The base model for training: weights in 4 bits for ``qlora``, bfloat16 on a GPU, float32 on the CPU."""
+    """The base model, on the GPU where there is one: in 4 bits for ``qlora``, in bfloat16 for ``lora`` on a GPU, else in float32.
+
+    All weights are trained in float32 on a GPU too (computed in bfloat16): small steps would be lost in bfloat16's seven bits.
+    """
     import torch
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
     gpu = torch.cuda.is_available()
-    dtype = torch.bfloat16 if gpu else torch.float32
+    dtype = torch.bfloat16 if gpu and method != "full" else torch.float32
     how: dict[str, Any] = {"dtype": dtype, "local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
     if method == "qlora":
         how["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
         )
         how["device_map"] = {"": 0 if gpu else "cpu"}
-    return AutoModelForCausalLM.from_pretrained(base, **how)
+    model = AutoModelForCausalLM.from_pretrained(base, **how)
+    return model.to("cuda") if gpu and method != "qlora" else model
 
 
 def adapted(model: Any, rows: Sequence[Encoded], recipe: Recipe) -> Any:
     """The model with a new adapter on it, as the trainer makes it; ``full``: the model itself."""
-    from peft import get_peft_model, prepare_model_for_kbit_training
+    from peft import get_peft_model
 
-    if recipe.method == "full":
-        return model
-    return get_peft_model(prepare_model_for_kbit_training(model) if recipe.method == "qlora" else model, _lora(model, rows, recipe))
+    return model if recipe.method == "full" else get_peft_model(model, _lora(model, rows, recipe))
 
 
 def weights_digest(folder: Path) -> str:
