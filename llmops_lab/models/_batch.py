@@ -75,6 +75,7 @@ class Draft:
         self.fault: ProviderFault | None = None
         self.logprobs: list[float] = []
         self.deadline: float | None = None
+        self.ended: Callable[[Draft], None] | None = None
         self._decode, self._ends = decode, ends
         self._told, self._first_at, self._ended_at = 0, 0.0, 0.0
         self._random: np.random.Generator | None = None
@@ -118,7 +119,12 @@ class Draft:
         if self.job.abandoned or (self.deadline is not None and now > self.deadline):
             message = f"no whole reply within {self.job.timeout:g} s ({len(self.tokens)} tokens so far). Raise timeout or lower max_tokens."
             self.fault = ProviderFault("timeout", message, answered=True)
-            return
+        else:
+            self._take(token, now)
+        if self.done and self.ended is not None:
+            self.ended(self)
+
+    def _take(self, token: int, now: float) -> None:
         if token in self._ends:
             self.finish = "stop"
         else:
@@ -238,9 +244,11 @@ class Batcher:
             began = time.perf_counter()
             for draft in batch:
                 draft.deadline = began + draft.job.timeout
+                draft.ended = self._settle  # at once: a short reply does not wait for the longest of its batch
             engine.write(batch)
-            for draft in batch:
-                draft.job.settle(draft.fault or draft.reply(self._model))
+
+    def _settle(self, draft: Draft) -> None:
+        draft.job.settle(draft.fault or draft.reply(self._model))
 
 
 def _gather(inbox: queue.SimpleQueue[Job | None]) -> list[Job]:
