@@ -81,7 +81,7 @@ def _end(record: Any, folder: Path) -> str:
     from llmops_lab.jobs.outcome import sentence
 
     where = "" if record.mlflow_run_id else " MLflow does not answer; it will be told later."
-    return f"{sentence(record.to_json())}.{where}"
+    return f"{sentence(record.to_json()).rstrip('.')}.{where}"
 
 
 def _help(options: argparse.Namespace) -> int:

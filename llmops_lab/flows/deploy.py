@@ -22,10 +22,12 @@ from llmops_lab.flows import keys
 from llmops_lab.flows.promote import Released, Wish, promote
 from llmops_lab.flows.register_model import base_folder
 from llmops_lab.flows.rollback import rollback
+from llmops_lab.governance.approvals import Rules
 from llmops_lab.jobs import process
 from llmops_lab.redact import redact
+from llmops_lab.serving.listen import bound
 from llmops_lab.settings import Settings, home_dir
-from llmops_lab.track.registry import Registry
+from llmops_lab.track.registry import Registry, check_name
 
 _ADDRESS = re.compile(r"[\w.\-]{1,200}(?:@[\w\-]{1,100}|/\d{1,9})", re.ASCII)
 _TOLD = 2_000  # characters of a server's log that an error shows
@@ -69,6 +71,13 @@ def _result(record: Path) -> dict[str, Any]:
     if run.get("state") != "succeeded" or not isinstance(result, dict) or not result.get("adapter"):
         raise BadInput(f"{record}: that job is {run.get('state')} and left no weights. Name one that tuned a model and succeeded.")
     return result
+
+
+def check(name: str, alias: str, port: int, settings: Settings) -> None:
+    """Raise BadInput, before anything is asked, for a name or an alias that cannot be, and for a port that is taken."""
+    check_name(name)
+    Rules.of(settings.release).checked(alias)
+    bound("127.0.0.1", port).close()
 
 
 def current(name: str, alias: str, settings: Settings) -> str:

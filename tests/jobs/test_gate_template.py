@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import llmops_lab as lab
-from llmops_lab.errors import BadInput, LabError
+from llmops_lab.errors import BadInput, LabError, UnknownName
 from llmops_lab.flows import deploy
 from llmops_lab.flows.promote import Wish
 from llmops_lab.settings import load
@@ -137,6 +137,19 @@ def test_a_candidate_is_a_job_a_folder_or_what_is_registered(project, tmp_path):
     assert deploy.contender(str(tmp_path)).spec == "hf:tiny+a"
     with pytest.raises(BadInput, match="no candidate 'nothing'"):
         deploy.contender("nothing")
+
+
+def test_an_alias_that_is_none_a_name_that_cannot_be_and_a_port_that_is_taken_are_refused_before_the_gate(project):
+    deploy.check("support", "staging", 0, load())
+    with pytest.raises(UnknownName, match="Did you mean staging"):
+        deploy.check("support", "stagin", 0, load())
+    with pytest.raises(BadInput, match="cannot be a name"):
+        deploy.check("sup/port", "staging", 0, load())
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(BadInput, match="cannot be used"):
+            deploy.check("support", "staging", taken.getsockname()[1], load())
 
 
 def test_where_an_alias_points_nowhere_there_is_no_champion(project):
