@@ -358,6 +358,22 @@ def test_a_move_by_another_tool_shows_in_the_history_and_can_be_rolled_back(home
     assert [line.what for line in lab.history("bot")][-2:] == ["elsewhere", "rolled_back"]
 
 
+def test_a_move_that_is_under_way_is_called_so_and_keeps_others_out(home):
+    bot(1), bot(2)
+    lab.promote("bot", 1, "dev")
+    ledger = open_ledger(_settings.load())
+    body = {"name": "bot", "alias": "dev", "version": 2, "previous": 1, "digest": "", "owner": ledger.owner}
+    begun = audit.append(ledger, "promoting", "ben", body)  # by a process that lives: this one
+    connect.client(_settings.load()).set_registered_model_alias("bot", "dev", "2")
+    assert [line.what for line in lab.history("bot")] == ["registered", "registered", "promoted", "promoting"]
+    assert "being promoted @dev: 1 -> 2" in repr(lab.history("bot"))
+    with pytest.raises(Conflict, match="ben is moving bot@dev to version 2 at this moment"):
+        lab.rollback("bot", "dev")
+    with pytest.raises(BadInput, match="Move it elsewhere first"):
+        lab.retire("bot", 2)
+    assert begun.seq in [line.seq for line in lab.history("bot")]
+
+
 def test_the_history_is_laid_out_for_a_terminal_and_a_notebook(home):
     bot()
     lab.promote("bot", 1, "dev", why="<img src=x onerror=alert(1)> \x1b[2J")

@@ -9,6 +9,7 @@ from llmops_lab.flows.move_alias import settle
 from llmops_lab.governance.release import Move, history
 from llmops_lab.settings import Settings
 from llmops_lab.store import audit
+from llmops_lab.store.audit import Entry
 from llmops_lab.store.ledger import open_ledger
 from llmops_lab.track.prompts import AliasMove
 from llmops_lab.track.prompts import Registry as Prompts
@@ -28,8 +29,10 @@ def story(name: str, settings: Settings) -> Story:
     """Settle what a crash left open, then tell. Raises UnknownName, Unreachable."""
     registry, ledger = Registry(settings), open_ledger(settings)
     settle(name, registry, ledger)
-    entries = audit.entries(ledger, name=name)
+    entries: list[Entry] = []
     found = registry.find(name)
+    while entries != (entries := audit.entries(ledger, name=name)):  # until nobody moved an alias while it was looked at
+        found = registry.find(name)
     lines = history(entries, dict(found.aliases))
     if found.kind == "prompt":
         lines = [_by_library(line, Prompts(settings).moves(name, line.alias)) if line.what == "elsewhere" else line for line in lines]

@@ -81,7 +81,7 @@ def history(entries: Sequence[Entry], aliases: dict[str, int]) -> list[Move]:
     """All that happened to a name, oldest first; ``aliases`` is where they are now, so that a move by another tool shows."""
     found: list[Move] = []
     at: dict[str, int | None] = {}
-    open_ = {entry.seq for entry in under_way(entries)}
+    open_ = {entry.seq: entry.body.get("alias") for entry in under_way(entries)}
     for entry in entries:
         if entry.kind in DONE and entry.seq not in open_:
             continue  # what came of it follows
@@ -91,7 +91,7 @@ def history(entries: Sequence[Entry], aliases: dict[str, int]) -> list[Move]:
                 found.append(_elsewhere(alias, entry.body.get("previous"), at.get(alias)))
             at[alias] = entry.body.get("version")
         found.append(_move(entry))
-    for alias in sorted({*at, *aliases}):
+    for alias in sorted({*at, *aliases} - {*open_.values()}):  # of a move that is under way nobody knows yet
         if aliases.get(alias) != at.get(alias):
             found.append(_elsewhere(alias, aliases.get(alias), at.get(alias)))
     return found
