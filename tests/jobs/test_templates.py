@@ -10,6 +10,7 @@ import pytest
 
 from llmops_lab.errors import BadInput, UnknownName
 from llmops_lab.flows.check_job import check
+from llmops_lab.flows.submit_job import submit
 from llmops_lab.jobs import templates
 from llmops_lab.jobs.parameters import RESERVED, declared, read_notebook
 from llmops_lab.settings import Settings
@@ -187,3 +188,13 @@ def test_help_of_the_command_is_the_declaration(place):
     told = place.run("run", "nightly", "--help").out
     for each in declared(templates.find("nightly")):
         assert f"  {each.name}: {each.type}" in told and each.help in told
+
+
+@pytest.mark.parametrize("out", ["{data}", "{data.__class__.__mro__}", "$HOME", "a;touch owned", "%s", "%%bash"])
+def test_the_output_folder_is_the_one_that_was_written_whatever_a_parameter_says(out, place, monkeypatch):
+    monkeypatch.chdir(place.folder)
+    given = {"prompts": "../../{data}/../x {{ ticket }}", "data": "few.csv", "name": "../../../outside"}
+    spec = submit("evaluate", given, out=out, settings=Settings(home=str(place.home)))
+    assert spec.folder == place.folder / out and sorted(path.name for path in spec.folder.iterdir()) == ["notebook.ipynb", "run.json"]
+    assert not {"owned", "outside"} & {path.name for folder in place.folder.parents[:3] for path in folder.iterdir()}
+    assert json.loads((spec.folder / "run.json").read_text())["parameters"]["name"] == "../../../outside"
