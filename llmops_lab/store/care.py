@@ -20,6 +20,7 @@ from llmops_lab.store._owner import is_alive
 from llmops_lab.store.ledger import Ledger
 
 _DAY = 86400.0
+_SERVED = ("served", "served_replies", "served_feedback")
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,8 @@ def backup(ledger: Ledger, target: str) -> Path:
 def prune(ledger: Ledger, *, days: float) -> int:
     """Delete grids that ended more than ``days`` ago and the calls of that age that no other grid uses; returns how many replies went.
 
+    What was served before then goes too: rows of requests, replies kept for the same request, feedback.
+
     Kept whatever their age: a grid that runs or that MLflow has not got yet, every call of a grid that is kept, calls whose
     outcome is unknown, and the list of what may have been paid for twice.
     """
@@ -147,6 +150,7 @@ def prune(ledger: Ledger, *, days: float) -> int:
         (f"DELETE FROM claims WHERE {_old('claims')} AND {_SETTLED}", [(before,) * 3]),  # noqa: S608
         (f"DELETE FROM replies WHERE {_old('replies')} AND {_UNCLAIMED}", [(before,) * 3]),  # noqa: S608
         ("DELETE FROM outbox WHERE done_at < ?", [(before,)]),
+        *((f"DELETE FROM {table} WHERE at < ?", [(before,)]) for table in _SERVED),  # noqa: S608
     )
     (left,) = ledger.select(replies)[0]
     _scrub(ledger)
