@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmops_lab.errors import BadInput, Conflict, GateFailed, LabError, StoreError
-from llmops_lab.flows import gate as gates
 from llmops_lab.flows.audit import person
 from llmops_lab.flows.move_alias import Planned, last_move, move, settle
 from llmops_lab.flows.resolve import Resolved, resolve
@@ -120,6 +119,8 @@ def _check_order(rules: Rules, alias: str, version: Resolved, entries: Sequence[
 
 
 def _evidence(wish: Wish, rules: Rules, version: Resolved, ledger: Ledger, settings: Settings) -> Entry | None:
+    from llmops_lab.flows import gate as gates  # brings numpy
+
     if wish.gate is not None:
         gates.file(wish.gate, version.name, version.version, ledger=ledger, settings=settings)
     if wish.alias not in rules.gate:
