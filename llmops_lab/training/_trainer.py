@@ -36,7 +36,7 @@ def lean_trainer() -> type:
                 return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
             return _loss_of_answers(model, inputs, num_items_in_batch)
 
-        def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        def create_model_card(self, *_: Any, **__: Any) -> None:
             """Ours is written at the end, with the verdict in it."""
 
         def _save_checkpoint(self, model: Any, trial: Any) -> None:
