@@ -39,7 +39,7 @@ def _earlier(grid: Any, against: Any) -> tuple[Any, str]:
     if against != LAST:
         return (against if hasattr(against, "records") else calls.load(against)), ""
     ledger = open_ledger(_settings.load())
-    own = ledger.grid(grid.grid_id) or {"name": "", "started": 0.0}
+    own = ledger.grid(_id(grid)) or {"name": "", "started": 0.0}
     found = [
         each["grid"]
         for each in ledger.grids(10_000)
@@ -86,10 +86,10 @@ class Evaluation:
     def result(self) -> dict[str, Any]:
         """All of it as JSON, for ``lab.job_result``."""
         return {
-            "grid": self.grid.grid_id,
+            "grid": _id(self.grid),
             "run_id": self.grid.run_id,
             "state": self.grid.state,
-            "against": None if self.against is None else {"grid": self.against.grid_id, "run_id": self.against.run_id},
+            "against": None if self.against is None else {"grid": _id(self.against), "run_id": self.against.run_id},
             "dataset": self.grid.dataset.get("digest"),
             "cells": len(self.cells),
             "failed": sum(cell["status"] != "ok" for cell in self.cells),
@@ -190,15 +190,15 @@ class Evaluation:
 
     # -- how it looks ------------------------------------------------------------------------------------------------------
     def _title(self) -> str:
-        record = open_ledger(_settings.load()).grid(self.grid.grid_id) or {}
-        return str(record.get("name") or self.grid.grid_id)
+        record = open_ledger(_settings.load()).grid(_id(self.grid)) or {}
+        return str(record.get("name") or _id(self.grid))
 
     def _lines(self) -> list[str]:
         dataset = self.grid.dataset
         return [
             f"state: {self.grid.state}; {len(self.cells):,} cells; MLflow run {self.grid.run_id or 'none yet'}",
             f"rows: {_code(str(dataset.get('source', '')))}, digest {str(dataset.get('digest', ''))[:12]}",
-            *(f"against: {_code(str(each.run_id or each.grid_id))}" for each in [self.against] if each is not None),
+            *(f"against: {_code(each.run_id or _id(each))}" for each in [self.against] if each is not None),
             *(f"verdict: {_code(each.sentence)}" for each in self.verdicts),
             *(f"note: {_code(each)}" for each in self.notes),
         ]
@@ -240,6 +240,11 @@ class Evaluation:
 
     def _repr_html_(self) -> str:
         return self._page()[1]
+
+
+def _id(grid: Any) -> str:
+    # One that another machine logged has no line in this ledger, and goes by its run.
+    return str(getattr(grid, "grid_id", "") or grid.run_id)
 
 
 def _plain(value: Any) -> Any:
