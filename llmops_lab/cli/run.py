@@ -55,10 +55,25 @@ def run(options: argparse.Namespace) -> int:
         settings=settings,
     )
     _note(f"job {spec.id}: {spec.folder}")
-    record = run_job.run(spec.folder, settings=settings, on_event=_Said())
+    try:
+        record = run_job.run(spec.folder, settings=settings, on_event=_Said())
+    except BaseException:
+        _never_began(settings, spec.id)
+        raise
     _note(_end(record, spec.folder))
     print(json.dumps(record.to_json(), indent=1) if options.json else inert(str(spec.folder / record.notebook)))
     return int(record.exit_code if record.exit_code is not None else ExitCode.FAILED)
+
+
+def _never_began(settings: Any, job: str) -> None:
+    from llmops_lab.flows.end_job import end_queued
+    from llmops_lab.store import jobs
+    from llmops_lab.store.ledger import open_ledger
+
+    ledger = open_ledger(settings)
+    row = jobs.get(ledger, job)
+    if row is not None:  # nothing happens to a job that is queued no longer
+        end_queued(ledger, row, "cancelled", "Cancelled", "it was stopped before it began")
 
 
 class _Said:

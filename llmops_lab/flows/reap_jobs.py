@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from llmops_lab.errors import LabError
+from llmops_lab.flows.end_job import end_queued
 from llmops_lab.flows.settle_job import settle
 from llmops_lab.jobs import notebook, outcome, process
 from llmops_lab.jobs.record import RUN_FILE, JobRecord, read_record
@@ -21,7 +22,10 @@ def reap(settings: Settings, *, job: str = "") -> list[JobRecord]:
     """Settle each job (or this one) that is said to run and whose process on this machine is gone. Raises StoreError."""
     ledger = open_ledger(settings)
     row = jobs.get(ledger, job) if job else None
-    found = ([row] if row else []) if job else jobs.listed(ledger, states=["running"], limit=10_000)
+    found = ([row] if row else []) if job else jobs.listed(ledger, states=["running", "queued"], limit=10_000)
+    for each in found:
+        if each.is_abandoned:
+            end_queued(ledger, each, "failed", "Killed", "the process that was to run the job ended before it began")
     return [_settled(ledger, settings, row) for row in found if row.is_orphaned and jobs.take_over(ledger, row.id, row.owner)]
 
 

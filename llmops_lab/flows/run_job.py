@@ -102,7 +102,12 @@ def _attempts(plan: Plan, teller: Teller, room: Room) -> Outcome:
         ended = _closed(plan.page, teller, ended, room)
         if not ended.may_be_retried or teller.record.attempt > teller.record.retries or plan.stop.reason:
             return ended
-        past = {"attempt": teller.record.attempt, "started": teller.record.started, "ended": now(), "cells_done": progress.done}
+        past: dict[str, Any] = {
+            "attempt": teller.record.attempt,
+            "started": teller.record.started,
+            "ended": now(),
+            "cells_done": progress.done,
+        }
         past |= {"state": ended.state, "exit_code": ended.exit_code, "error": ended.error}
         teller.change("retry", attempt=teller.record.attempt + 1, attempts=[*teller.record.attempts, past])
 

@@ -121,6 +121,8 @@ class _Attempt:
             starved = outcome.oom_kills(None) > self._oom_kills
             return outcome.of_dead_kernel(self._exit_status(), self._progress.cell, starved=starved)
         except Exception as error:  # whatever goes wrong around the cells is how the job ended
+            if isinstance(error, RuntimeError) and "Kernel died" in str(error):  # jupyter_client, of one that died before it said anything
+                return outcome.of_dead_kernel(self._exit_status(), self._progress.cell, starved=False)
             return outcome.of_exception(error, self._progress.cell)
 
     async def _one(self, index: int, cell: Any) -> None:
@@ -167,6 +169,8 @@ class _Attempt:
         client, plan, progress = self._client, self._plan, self._progress
         try:
             client.create_kernel_manager()
+            if client.km.ipykernel:  # it would warn of its own transport in every job's log
+                client.extra_arguments = ["--IPKernelApp.log_level=40"]
             await client.async_start_new_kernel(env=plan.environment, cwd=str(plan.cwd))
         except NoSuchKernel as error:
             from jupyter_client.kernelspec import KernelSpecManager

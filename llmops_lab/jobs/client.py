@@ -17,7 +17,7 @@ class _Client:
     on_change: Callable[[], object] = staticmethod(lambda: None)
 
     def __init__(self, nb: Any, **options: Any) -> None:
-        super().__init__(nb, store_widget_state=False, coalesce_streams=False, **options)  # type: ignore[misc]
+        super().__init__(nb, store_widget_state=False, coalesce_streams=False, **options)  # type: ignore[call-arg]
         self._parts: dict[int, tuple[Any, list[str]]] = {}
         self.wants_exit = False
 

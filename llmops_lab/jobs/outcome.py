@@ -62,7 +62,7 @@ def of_dead_kernel(status: int | None, cell: int | None, *, starved: bool) -> Ou
     """The kernel is gone; ``status`` is its exit status where it is known, ``starved`` that the system killed for memory meanwhile."""
     if starved and status in (None, -signal.SIGKILL):
         return failed("OutOfMemory", "the system killed the kernel because memory ran out", cell, state="out_of_memory")
-    how = "without a word"
+    how = "before it could say why"
     if status is not None and status < 0:
         how = f"by signal {-status} ({signal.Signals(-status).name})" if -status in set(signal.Signals) else f"by signal {-status}"
     elif status is not None:

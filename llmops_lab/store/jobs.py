@@ -38,6 +38,13 @@ class JobRow:
         """It is said to run, and the process that ran it is known to be gone."""
         return self.state == "running" and is_here(self.owner) and not is_alive(self.owner)
 
+    @property
+    def is_abandoned(self) -> bool:
+        """It was to be run by the process that submitted it, which is known to be gone without having begun."""
+        submitter = str(self.spec.get("submitter") or "")
+        waits = self.state == "queued" and not self.spec.get("queue") and submitter.count(":") >= 2
+        return waits and is_here(submitter) and not is_alive(submitter)
+
 
 def put(ledger: Ledger, spec: Mapping[str, Any], record: Mapping[str, Any], *, name: str = "") -> None:
     """Record a new job as ``queued``. Raises StoreError."""
@@ -124,5 +131,5 @@ def is_cancel_requested(ledger: Ledger, job: str) -> bool:
 
 
 def _row(values: Sequence[Any]) -> JobRow:
-    head, spec, record, rest = values[:6], values[6], values[7], values[8:]
-    return JobRow(*head, json.loads(spec), json.loads(record), *rest)
+    job, name, template, state, folder, owner, spec, record, submitted, heartbeat, ended, cancel = values
+    return JobRow(job, name, template, state, folder, owner, json.loads(spec), json.loads(record), submitted, heartbeat, ended, cancel)

@@ -85,7 +85,7 @@ def _batches(record: Mapping[str, Any], ended: int, known: set[str]) -> Iterator
     names = legal.keys(values)
     params = [Param(names[name], legal.cut(_text(value), 1000, "run.json")) for name, value in values.items() if value is not None]
     params = [each for each in params if each.key not in known]
-    numbers = {"cells_done": record.get("cells_done"), "cells_total": record.get("cells_total")}
+    numbers: dict[str, Any] = {"cells_done": record.get("cells_done"), "cells_total": record.get("cells_total")}
     numbers |= {f"result.{name}": value for name, value in _flat("", record.get("result") or {}) if _is_number(value)}
     names = legal.keys(numbers)
     metrics = [Metric(names[name], float(value), ended, 0) for name, value in numbers.items() if _is_number(value)][:_MOST_METRICS]

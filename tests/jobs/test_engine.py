@@ -225,3 +225,23 @@ def test_what_is_no_record_is_refused(tmp_path, text):
     (tmp_path / "run.json").write_text(text)
     with pytest.raises(BadInput):
         read_record(tmp_path)
+
+
+def test_a_kernel_that_dies_before_it_says_anything_is_a_dead_kernel(place):
+    spec = place / "data" / "kernels" / "stillborn"
+    spec.mkdir(parents=True)
+    about = {"argv": [sys.executable, "-c", "raise SystemExit(7)"], "display_name": "x", "language": "python"}
+    (spec / "kernel.json").write_text(json.dumps(about))
+    job = Job(place, "stillborn", "1", options=("--kernel", "stillborn"), JUPYTER_PATH=str(place / "data"))
+    assert job.code() == 138, job.errors
+    told(job, "dead_kernel", 138, 0, [PENDING])
+
+
+def test_a_job_whose_process_went_before_it_began_is_settled_by_who_looks(place):
+    code = "from llmops_lab import settings as s; from llmops_lab.flows.submit_job import submit as f; {}"
+    code = code.format("f('never.ipynb', dict(), out='never', settings=s.load())")
+    job = Job(place, "never", "1", command=[sys.executable, "-c", code])
+    assert job.code() == 0, job.errors
+    assert job.record["state"] == "queued"
+    reap(Settings(home=str(place / "home"), tracking_uri=NOBODY))
+    assert (job.record["state"], job.ledger()[0]) == ("failed", "failed") and "before it began" in job.record["error"]["message"]
