@@ -111,6 +111,14 @@ def test_a_bundle_can_be_asked(home):
     assert answer.prompt.sha256 == made.content["prompts"]["answer"]["sha256"] and answer.text
 
 
+def test_a_bundle_is_not_asked_as_a_model(home):
+    bot()
+    with pytest.raises(BadInput, match="is a bundle, not a model"):
+        lab.model("models:/bot/1")
+    with pytest.raises(BadInput, match="does not say which version"):
+        lab.model("models:/bot")
+
+
 def test_the_diff_of_bundles_shows_words_and_what_else_changed(home):
     one, two = bot(), bot(2, params={"temperature": 0.5})
     diff = one.diff(two)
@@ -331,13 +339,16 @@ def test_rollback_goes_back_step_by_step_and_never_to_what_was_rolled_back(home)
     assert lab.history("bot").now == {"dev": 1}
 
 
-def test_a_retired_version_is_neither_promoted_nor_rolled_back_to(home):
+def test_a_retired_version_is_neither_promoted_nor_rolled_back_to(home, monkeypatch):
     for version in (1, 2, 3):
         bot(version)
         lab.promote("bot", version, "dev")
     with pytest.raises(BadInput, match="Move it elsewhere first"):
         lab.retire("bot", 3)
-    lab.retire("bot", 2, why="it leaks")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-live-0123456789abcdef0123456789")
+    lab.retire("bot", 2, why="it leaks sk-live-0123456789abcdef0123456789")
+    tags = connect.client(_settings.load()).get_model_version("bot", "2").tags
+    assert "it leaks" in tags["llmops_lab.retired"] and "sk-live" not in str(tags)
     with pytest.raises(BadInput, match="retired already"):
         lab.retire("bot", 2)
     with pytest.raises(BadInput, match="bot/2 is retired"):

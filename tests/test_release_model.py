@@ -72,6 +72,8 @@ def test_an_adapter_is_registered_once_promoted_fetched_and_asked(home, adapter)
     question = "Where is my parcel?"
     said = [lab.ask(question, model, track=False).text for model in (found.model, f"hf:{tiny.FOLDER}+{adapter}", "tiny")]
     assert said[0] == said[1] != said[2]
+    named = lab.model("models:/support@dev", temperature=0)
+    assert (named.spec, named.name, named.params) == (found.model, "support/1", {"temperature": 0})
     registered = audit.entries(open_ledger(_settings.load()), kind="registered", name="support")
     assert [entry.body["weights"] for entry in registered] == [folder_digest(adapter)]
     client = connect.client(_settings.load())

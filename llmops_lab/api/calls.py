@@ -22,8 +22,18 @@ from llmops_lab.store.ledger import open_ledger
 
 
 def model(spec: str, *, label: str = "", **params: Any) -> ModelSpec:
-    """Name a model with parameters of its own: ``lab.model("tiny", temperature=0.7, label="hot")``."""
-    return ModelSpec(spec, params, label)
+    """Name a model with parameters of its own: ``lab.model("tiny", temperature=0.7, label="hot")``.
+
+    A registered one is ``models:/NAME/VERSION`` or ``models:/NAME@ALIAS``: it is fetched and checked, as the alias means it now.
+    """
+    if not isinstance(spec, str) or not spec.startswith("models:/"):
+        return ModelSpec(spec, params, label)
+    from llmops_lab.flows.resolve import address, resolve
+
+    found = resolve(*address(spec), _settings.load())
+    if found.kind != "model":
+        raise BadInput(f"{spec} is a {found.kind}, not a model.")
+    return ModelSpec(found.model, params, label or found.address)
 
 
 def models() -> list[dict[str, str]]:

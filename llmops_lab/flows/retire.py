@@ -29,5 +29,5 @@ def retire(name: str, version: int, settings: Settings, *, why: str = "") -> Ent
             if used:
                 raise BadInput(f"{name}@{used[0]} is at version {version}. Move it elsewhere first, then retire the version.")
             entry = chain.append("retired", actor, {"name": name, "version": version, "digest": held.digest, "why": why})
-            registry.retire(name, version, f"{entry.at} {actor}: {why}")
+            registry.retire(name, version, f"{entry.at} {actor}: {entry.body['why']}")  # as the log has it, without secrets
         return entry
