@@ -71,7 +71,8 @@ class Desk:
         except http.Gone:
             visit.call.status = "client_gone"
         except BaseException as error:
-            visit.call.status, visit.call.message = "internal_error", f"{type(error).__name__}: {error}"
+            cut = isinstance(error, asyncio.CancelledError)  # the server ends, and its patience with this request has
+            visit.call.status, visit.call.message = "cut_off" if cut else "internal_error", f"{type(error).__name__}: {error}"
             raise
         finally:
             self._in_flight -= 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import ipaddress
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -40,15 +41,25 @@ def is_loopback(host: str) -> bool:
 
 
 def run(app: Any, at: socket.socket, *, ready: Callable[[], None]) -> bool:
-    """Serve until SIGINT or SIGTERM; then take nothing new in, and let what is in flight end. False when some of it was cut off."""
+    """Serve until SIGINT or SIGTERM; then take nothing new in, and let what is in flight end. False when some of it was cut off.
+
+    That is after half a minute, or at a second SIGINT.
+    """
     import uvicorn
 
     class Server(uvicorn.Server):
+        cut_off = False
+
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets=sockets)
             gc.collect()
             gc.freeze()  # what is loaded by now stays: looking through it again and again would hold requests up
             ready()
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            began = time.monotonic()
+            await super().shutdown(sockets=sockets)
+            self.cut_off = self.force_exit or time.monotonic() - began >= GRACE_S
 
     config = uvicorn.Config(
         app,
@@ -65,4 +76,4 @@ def run(app: Any, at: socket.socket, *, ready: Callable[[], None]) -> bool:
         server.run(sockets=[at])
     except KeyboardInterrupt:  # uvicorn raises the signal again once it has ended
         pass
-    return not server.server_state.tasks
+    return not server.cut_off

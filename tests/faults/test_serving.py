@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sqlite3
+import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -153,6 +154,18 @@ def test_sigterm_lets_requests_in_flight_end(upstream, tmp_path):
         until(lambda: upstream.count("x") == 3)
         assert served.stop() == 0
         assert [list(filter(None, answer.result())) for answer in answers] == [["one ", "two"]] * 3
+
+
+def test_a_second_ctrl_c_cuts_requests_off_and_says_so(upstream, tmp_path):
+    upstream.always("stalled_stream")
+    with Served(tmp_path, SPEC.format(url=upstream.url)) as served:
+        held = served.raw("/v1/chat/completions", body(served.names[0], "x", stream=True))
+        until(lambda: upstream.count("x") == 1)
+        served.process.send_signal(signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            served.process.wait(1.5)
+        assert served.stop(signal.SIGINT) == 130
+        held.close()
 
 
 # ---- keys and budgets

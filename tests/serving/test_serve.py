@@ -3,6 +3,8 @@
 import json
 import signal
 import socket
+import urllib.error
+import urllib.request
 
 import openai
 import pytest
@@ -110,6 +112,11 @@ def test_other_paths_and_methods_are_refused_in_the_same_shape(tiny):
 def test_without_keys_only_this_machine_is_answered(tiny):
     status, error = tiny.refused("/v1/chat/completions", body("tiny"), Host="evil.example:80")
     assert (status, error["code"]) == (403, "no_keys") and "keys create" in error["message"]
+    page = {"Origin": "http://evil.example", "Content-Type": "text/plain"}
+    root = tiny.url.removesuffix("/v1")
+    request = urllib.request.Request(f"{root}/v1/chat/completions", json.dumps(body("tiny")).encode(), page)
+    with pytest.raises(urllib.error.HTTPError, match="415"):
+        urllib.request.urlopen(request, timeout=60)
     place = tiny.place.run("serve", "tiny", "--host", "0.0.0.0", "--port", "0")
     assert place.code == 2 and "keys create" in place.err and not place.out
 
