@@ -71,6 +71,8 @@ def serve() -> None:
     with service.alone(_place(settings)) as door:
         if door is not None:
             queue = _Queue(settings)
+            code = warm.files_of_imports()
+            door.is_outdated = lambda: queue.is_idle and code != warm.files_of_imports(code)
             try:
                 service.keep(door, queue.turn, lambda: queue.settings.job_idle)
             finally:
@@ -88,6 +90,11 @@ class _Queue:
         self._starts: dict[str, int] = {}
         self._environments: dict[str, dict[str, str]] = {}
         self.nursery.ready()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no environment of a job that waits is kept here; runners need no service."""
+        return set(self._environments) <= set(self._runners)
 
     def turn(self, messages: Sequence[Mapping[str, Any]]) -> service.Busy | None:
         """Settle what has ended, cancel what can never start, start what may; None when nothing is left to be done."""

@@ -61,19 +61,25 @@ class Door:
     place: Place
     listening: socket.socket
     messages: list[dict[str, Any]] = field(default_factory=list)
+    is_outdated: Callable[[], bool] = lambda: False
+    """Whether who knocks had better find another service; this one then ends without an answer."""
+    is_closed: bool = False
 
     def wait(self, seconds: float, pids: Iterable[int] = (), files: Iterable[int] = ()) -> None:
         """Until somebody has knocked, one of these processes has ended, one of these files can be read, or the time is over."""
-        watched = [file for file in map(_watched, pids) if file is not None]
+        watched: list[int] = [file for file in map(_watched, pids) if file is not None]
         try:
-            ready, _, _ = select.select([self.listening, *watched, *files], [], [], seconds)
+            ready, _, _ = select.select([self.listening.fileno(), *watched, *files], [], [], seconds)
         finally:
             for file in watched:
                 os.close(file)
-        if self.listening in ready:
+        if self.listening.fileno() in ready:
             self._answer()
 
     def _answer(self) -> None:
+        if self.is_outdated():
+            self.is_closed = True
+            return
         with contextlib.suppress(OSError, ValueError):
             other, _ = self.listening.accept()
             with other:
@@ -128,7 +134,7 @@ def keep(door: Door, turn: Callable[[list[dict[str, Any]]], Busy | None], idle: 
         if busy is not None or messages:
             since = time.monotonic()
         left = since + idle() - time.monotonic()
-        if left <= 0:
+        if left <= 0 or door.is_closed:
             return
         if busy is None:
             door.wait(left)

@@ -146,7 +146,7 @@ def _imported(names: Sequence[str]) -> dict[str, float]:
             importlib.import_module(name)
     gc.collect()
     gc.freeze()  # a collection in a child would otherwise copy every page
-    return _files()
+    return files_of_imports()
 
 
 def _serve(line: socket.socket, bell: socket.socket, run: Run, seen: Mapping[str, float]) -> bool:
@@ -155,7 +155,7 @@ def _serve(line: socket.socket, bell: socket.socket, run: Run, seen: Mapping[str
         order, files = _receive(line)
     except (OSError, ValueError):
         return False
-    if seen != _files(seen):
+    if seen != files_of_imports(seen):
         return False  # a package was changed or updated: the next nursery imports what is there now
     pid = os.fork()
     if pid == 0:
@@ -320,7 +320,7 @@ def _manager(seed: Seed, before: Mapping[str, str]) -> type[Any]:
     from jupyter_client import AsyncKernelManager
     from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
-    class Forked(LocalProvisioner):
+    class Forked(LocalProvisioner):  # type: ignore[misc]
         async def launch_kernel(self, cmd: list[str], **given: Any) -> Any:
             environment = given.get("env") or dict(os.environ)
             if seed.is_used or not _is_ours(cmd) or not _same(environment, before):
@@ -333,7 +333,10 @@ def _manager(seed: Seed, before: Mapping[str, str]) -> type[Any]:
             self.cwd = given.get("cwd") or os.getcwd()
             return self.connection_info
 
-    class Manager(AsyncKernelManager):
+    class Manager(AsyncKernelManager):  # type: ignore[misc]
+        kernel_id: Any
+        provisioner: Any
+
         async def _async_pre_start_kernel(self, **given: Any) -> Any:
             named = (self.kernel_spec.metadata or {}).get("kernel_provisioner") if self.kernel_spec else None
             if self.provisioner is None and not named:
@@ -358,7 +361,7 @@ def _same(environment: Mapping[str, str], before: Mapping[str, str]) -> bool:
     return read(environment) == read(before)
 
 
-def _files(names: Mapping[str, float] | None = None) -> dict[str, float]:
+def files_of_imports(names: Mapping[str, float] | None = None) -> dict[str, float]:
     """File -> when it was changed, of all that is imported (or of these); 0 for one that is gone."""
     if names is None:
         found = (getattr(module, "__file__", None) for module in list(sys.modules.values()))

@@ -35,7 +35,7 @@ def manager_for(url: str) -> type[Any]:
     return RemoteKernelManager
 
 
-class _Iopub(ChannelQueue):  # type: ignore[misc]
+class _Iopub(ChannelQueue):
     """What a kernel publishes. A server starts a kernel that has died again, under the same name: what ran in the old one is lost."""
 
     on_death: Callable[[], object] = staticmethod(lambda: None)
@@ -47,7 +47,7 @@ class _Iopub(ChannelQueue):  # type: ignore[misc]
         return told
 
 
-class RemoteKernelClient(GatewayKernelClient):  # type: ignore[misc]
+class RemoteKernelClient(GatewayKernelClient):
     """jupyter_server's, which leaves out the gateway's token when it opens the channels."""
 
     async def start_channels(self, *given: Any, **named: Any) -> None:
@@ -63,22 +63,26 @@ class RemoteKernelClient(GatewayKernelClient):  # type: ignore[misc]
         self.response_router = Thread(target=self._route_responses, daemon=True)
         self.response_router.start()
 
+    async def is_alive(self) -> bool:
+        """Whether the gateway still knows the kernel and has not seen it die."""
+        return bool(await self.parent.is_alive())
+
     def stop_channels(self) -> None:
         """Close them, where they were opened."""
         if self.channel_socket is not None:
-            super().stop_channels()
+            super().stop_channels()  # type: ignore[no-untyped-call]
 
     @property
     def iopub_channel(self) -> Any:
         """What the kernel publishes."""
-        if self._iopub_channel is None:
+        if self._iopub_channel is None and self.channel_socket is not None and self._channel_queues is not None:
             self._iopub_channel = _Iopub("iopub", self.channel_socket, self.log)
             self._iopub_channel.on_death = self.parent.has_died
             self._channel_queues["iopub"] = self._iopub_channel
         return self._iopub_channel
 
 
-class RemoteKernelManager(GatewayKernelManager):  # type: ignore[misc]
+class RemoteKernelManager(GatewayKernelManager):
     """jupyter_server's, for one kernel by itself: it starts the kernel that it was made for, and says when that is gone."""
 
     client_factory = RemoteKernelClient
@@ -98,12 +102,12 @@ class RemoteKernelManager(GatewayKernelManager):  # type: ignore[misc]
         """Whether the gateway still knows it and has not seen it die."""
         if not self.has_kernel or self._is_gone:
             return False
-        self.kernel = await self.refresh_model()
+        self.kernel = await self.refresh_model()  # type: ignore[no-untyped-call]
         return bool(self.kernel and self.kernel.get("execution_state") not in _DEAD)
 
 
 def _point_to(url: str) -> GatewayClient:
-    client = GatewayClient.instance()
+    client: GatewayClient = GatewayClient.instance()
     if client.url != url:
         client.url = url
     return client

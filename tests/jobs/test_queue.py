@@ -25,7 +25,11 @@ assert tries > 1, "the first try fails"
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory, empty_mlflow):
-    with project(tmp_path_factory.mktemp("queue"), empty_mlflow) as folder:
+    folder = tmp_path_factory.mktemp("queue")
+    (folder / "site").mkdir()
+    (folder / "site" / "sitecustomize.py").write_text("")
+    with project(folder, empty_mlflow), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(folder / "site"))
         yield folder
 
 
@@ -71,6 +75,22 @@ def test_a_job_gets_the_environment_and_the_folder_of_who_asks_for_it(place, mon
         monkeypatch.setenv("WHO_ASKS", who)
         job = lab.run(path, wait=True)
         assert job.logs().split() == [who, str(place / "below"), job.id, "True", "__main__"]
+
+
+def test_a_kernel_that_must_be_another_one_starts_cold(place, monkeypatch):
+    told = "print(open('/proc/self/cmdline').read().split(chr(0))[2:4], os.environ['OMP_NUM_THREADS'])"
+    path = notebook(place / "which.ipynb", f"import os\n{told}")
+    assert "job_service" in lab.run(path, wait=True).check().logs(), "forked"
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert lab.run(path, wait=True).check().logs() == "['ipykernel_launcher', '-f'] 3\n"
+
+
+def test_what_was_changed_on_disk_is_imported_anew(place, quick):
+    assert lab.run(quick, wait=True).state == "succeeded"
+    before = services(place / "home")
+    os.utime(place / "site" / "sitecustomize.py", (1, 1))
+    assert lab.run(quick, wait=True).state == "succeeded"
+    assert services(place / "home") not in ([], before)
 
 
 def test_the_parameters_reach_the_notebook(quick):

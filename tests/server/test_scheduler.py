@@ -51,7 +51,7 @@ def test_a_scheduled_job_runs_through_our_engine(scheduler, place):
     made = scheduler.get_staging_paths(scheduler.get_job(job, False))
     with open(made["ipynb"], encoding="utf-8") as file:
         outputs = [output for cell in json.load(file)["cells"] for output in cell.get("outputs", [])]
-    assert outputs[0]["text"] == "42 int\n" and os.path.getsize(made["html"]) > 1000
+    assert "".join(outputs[0]["text"]) == "42 int\n" and os.path.getsize(made["html"]) > 1000
     assert [(each.state, each.parameters) for each in lab.jobs()] == [("succeeded", {"number": 21})]
 
 
