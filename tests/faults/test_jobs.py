@@ -144,3 +144,30 @@ def test_mlflow_is_told_of_every_end_once_it_is_back(jobs, place, monkeypatch):
         files = {each.path for each in client.list_artifacts(record["mlflow_run_id"])}
         assert files == {"notebook.ipynb", "run.json", "parameters.json", "environment.json", "requirements.txt"}, name
         assert jobs[name].ledger()[1]["mlflow_run_id"] == record["mlflow_run_id"]
+
+
+def test_mlflow_hears_of_a_killed_runner_within_thirty_seconds_and_of_the_grid_it_made(place, monkeypatch):
+    grid = "import llmops_lab as lab\nlab.grid({'p': '{{ q }}'}, [{'id': 'a', 'q': 'x'}], models=['echo']).wait()"
+    options = ("-p", "word=other")
+    job = Job(
+        place,
+        "live",
+        'word: str = "one"',
+        grid,
+        "import time; time.sleep(600)",
+        tags={0: "parameters"},
+        options=options,
+        MLFLOW_TRACKING_URI="",
+    )
+    job.begun(3).signal(signal.SIGKILL)
+    killed = time.monotonic()
+    while job.record.get("mlflow_run_id") is None and time.monotonic() < killed + 30:
+        time.sleep(0.2)
+    told(job, "failed", 137, 3, [OK, OK, OK, FAILED])
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    client = connect.client(Settings(home=str(place / "home")))
+    run = client.get_run(job.record["mlflow_run_id"])
+    assert run.info.status == "FAILED" and run.data.params["word"] == "other"
+    assert len(run.data.tags["llmops_lab.digest.template"]) == 64
+    query = f"tags.`llmops_lab.job` = '{job.record['id']}'"
+    assert len(client.search_runs([run.info.experiment_id], query)) == 2, "the job's own run, and that of its grid"
