@@ -43,8 +43,10 @@ def check(
     gpus: int = 0,
     settings: Settings,
     cwd: str | Path | None = None,
+    pending: bool = False,
 ) -> Checked:
     """Everything that can be known before a kernel is started. ``cwd``: where relative paths begin; without it, here.
+    ``pending``: other jobs run before it, which may make the files and models that are not there yet.
 
     Raises UnknownName (template, parameter, column, model, kernel; the known ones are listed), BadInput or MissingExtra.
     """
@@ -54,17 +56,17 @@ def check(
     kernel = kernel or _own_kernel(path)
     kernels.check(kernel, settings)
     _gpus.check(gpus, settings)
-    values = looked_up(declared, values, settings, cwd)
+    values = looked_up(declared, values, settings, cwd, pending)
     shipped = path == templates.names_to_paths().get(path.stem)
     return Checked(path.stem if shipped else str(path), path, tuple(declared), values, kernel)
 
 
 def looked_up(
-    declared: Sequence[Parameter], values: Mapping[str, Any], settings: Settings, cwd: str | Path | None = None
+    declared: Sequence[Parameter], values: Mapping[str, Any], settings: Settings, cwd: str | Path | None = None, pending: bool = False
 ) -> dict[str, Any]:
     """The values, when all that they name is there; files and folders as absolute paths. Raises BadInput, UnknownName, MissingExtra."""
     found = dict(values)
-    named = _Named(Path(cwd) if cwd else Path.cwd(), settings, found)
+    named = _Named(Path(cwd) if cwd else Path.cwd(), settings, found, pending)
     for parameter in declared:
         for mark in parameter.marks:
             with _naming(parameter.name):
@@ -92,8 +94,8 @@ def _naming(parameter: str) -> Iterator[None]:
 class _Named:
     """What values name: looked up once, and said to be wrong in the words of whoever reads it."""
 
-    def __init__(self, cwd: Path, settings: Settings, values: Mapping[str, Any]) -> None:
-        self._cwd, self._settings, self._values = cwd, settings, values
+    def __init__(self, cwd: Path, settings: Settings, values: Mapping[str, Any], pending: bool) -> None:
+        self._cwd, self._settings, self._values, self._pending = cwd, settings, values, pending
         self._rows: dict[Path, Rows] = {}
 
     def checked(self, mark: str, value: Any) -> Any:
@@ -123,14 +125,14 @@ class _Named:
 
     def _file(self, value: str, _: str) -> str:
         path = self._path(value)
-        if not path.is_file():
+        if not path.is_file() and not self._to_come(path):
             nearby = sorted(each.name for each in path.parent.iterdir() if each.is_file())[:8] if path.parent.is_dir() else []
             raise BadInput(f"there is no file {path}.{' In that folder: ' + ', '.join(nearby) + '.' if nearby else ''}")
         return str(path)
 
     def _folder(self, value: str, _: str) -> str:
         path = self._path(value)
-        if not path.is_dir():
+        if not path.is_dir() and not self._to_come(path):
             raise BadInput(f"there is no folder {path}.")
         return str(path)
 
@@ -140,7 +142,12 @@ class _Named:
             self._rows[path] = read_rows(path)
         return self._rows[path]
 
+    def _to_come(self, path: Path) -> bool:
+        return self._pending and not path.exists()
+
     def _data(self, value: str, wanted: str) -> str:
+        if self._to_come(self._path(value)):
+            return str(self._path(value))
         rows = self._read(value)
         sets = [[name.strip() for name in part.split(",") if name.strip()] for part in wanted.split("|")]
         if not any(set(columns) <= set(rows.columns) for columns in sets):
@@ -149,14 +156,15 @@ class _Named:
         return str(self._path(value))
 
     def _column(self, parameter: str, value: str) -> str:
-        if self._values.get(parameter):
+        if self._values.get(parameter) and not self._to_come(self._path(self._values[parameter])):
             self._read(self._values[parameter]).require(value)
         return value
 
     def _prompts(self, value: Any, _: str) -> Any:
         is_file = isinstance(value, str) and value.endswith(".toml") and not value.startswith(SCHEME)
         given = self._path(value) if is_file else value
-        load_prompts(given, fetch=self._fetch)
+        if not (is_file and self._to_come(given)):
+            load_prompts(given, fetch=self._fetch)
         return str(given) if is_file else value
 
     def _fetch(self, address: str) -> Any:
@@ -165,7 +173,13 @@ class _Named:
         return library(self._settings).get(address)
 
     def _model(self, value: str, _: str) -> str:
-        open_model(value, self._settings)
+        try:
+            open_model(value, self._settings)
+        except UnknownName:
+            raise
+        except BadInput:
+            if not self._pending:
+                raise
         return value
 
     def _scorer(self, value: Any, _: str) -> Any:

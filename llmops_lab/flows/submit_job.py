@@ -37,7 +37,7 @@ def submit(
 
     Raises UnknownName, BadInput or MissingExtra for what is known to be wrong; then there is no trace of it.
     """
-    checked = check(template, parameters, kernel=kernel, gpus=gpus, settings=settings)
+    checked = check(template, parameters, kernel=kernel, gpus=gpus, settings=settings, pending=bool(after))
     _check_numbers(timeout, retries)
     ledger = open_ledger(settings)
     _check_known(ledger, after)

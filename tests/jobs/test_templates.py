@@ -163,6 +163,22 @@ def test_kernels_gpus_and_pinned_runs_that_are_not_there_are_named(place, monkey
         check("nightly", {**whole, "against": "yesterday"}, settings=settings, cwd=place.folder)
 
 
+def test_what_an_earlier_job_is_to_make_need_not_be_there_yet(place):
+    whole, settings = (
+        {"prompts": GOOD, "data": "to_come.csv", "expected": "answer", "models": ["hf:to_come"]},
+        Settings(home=str(place.home)),
+    )
+    found = check("evaluate", whole, settings=settings, cwd=place.folder, pending=True)
+    assert found.parameters["data"] == str(place.folder / "to_come.csv")
+    for given, said in (
+        ({"data": "empty.csv"}, "has no rows"),
+        ({"models": ["tinny"]}, "Did you mean tiny"),
+        ({"repeats": "2"}, "must be int"),
+    ):
+        with pytest.raises(BadInput, match=said):
+            check("evaluate", {**whole, **given}, settings=settings, cwd=place.folder, pending=True)
+
+
 def test_a_required_set_of_columns_is_named_whole(tmp_path):
     cell = "from typing import Annotated\ndata: Annotated[str, 'rows: prompt, completion | messages']"
     code = {"cell_type": "code", "id": "a", "metadata": {"tags": ["parameters"]}, "source": cell, "outputs": [], "execution_count": None}
