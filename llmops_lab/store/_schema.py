@@ -65,7 +65,7 @@ TABLES = (
     """CREATE TABLE IF NOT EXISTS audit (
         seq INTEGER PRIMARY KEY, at TEXT NOT NULL, kind TEXT NOT NULL, actor TEXT NOT NULL, body TEXT NOT NULL, prev TEXT NOT NULL,
         hash TEXT NOT NULL, name TEXT NOT NULL)""",
-    # Keys of the served endpoint: never the key itself. ``held_usd`` is what calls in flight may cost at most, ``holds`` has them one by one.
+    # Keys of the served endpoint: never a key itself. ``held_usd`` is what calls in flight may cost at most, ``holds`` has each.
     """CREATE TABLE IF NOT EXISTS api_keys (
         id TEXT PRIMARY KEY, name TEXT NOT NULL, sha256 TEXT NOT NULL UNIQUE, rpm INTEGER, budget_usd {real},
         spent_usd {real} NOT NULL DEFAULT 0, held_usd {real} NOT NULL DEFAULT 0, created {real} NOT NULL, revoked {real})""",
