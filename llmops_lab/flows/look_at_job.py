@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from llmops_lab import settings as _settings
-from llmops_lab.errors import BadInput, UnknownName
+from llmops_lab.errors import BadInput, StoreError, UnknownName
 from llmops_lab.flows import job_service
 from llmops_lab.flows.end_job import end_queued
 from llmops_lab.flows.reap_jobs import reap
@@ -93,6 +93,8 @@ def why_waiting(seen: Seen, settings: Settings) -> str:
         return f"waits for {', '.join(before)}"
     if not seen.row.spec.get("queue"):
         return "waits for the process that submitted it"
+    if _is_ours(seen.row, settings) and not job_service.is_awake(settings):
+        return f"waits for the service, which does not start: see service.log in {_settings.home_dir(settings)}"
     running = jobs.listed(ledger, states=["running"], limit=1000)
     if len(running) >= settings.jobs_at_once:
         return f"waits for its turn: {len(running)} running, at most {settings.jobs_at_once} at once"
@@ -108,16 +110,18 @@ def _row(ledger: Ledger, job: str) -> JobRow:
 
 
 def _settled(ledger: Ledger, row: JobRow, settings: Settings) -> JobRow:
-    if row.is_orphaned:
+    if row.is_orphaned or row.is_abandoned:
         reap(settings)
-    elif row.state == "queued" and row.spec.get("queue"):
-        if row.spec["queue"] == str(_settings.home_dir(settings)) and not job_service.is_awake(settings):
+    elif row.state == "queued" and _is_ours(row, settings) and not job_service.is_awake(settings):
+        with suppress(StoreError):  # the job waits on, and its card says for what
             job_service.wake(settings)
-    elif row.state == "queued" and not is_alive(str(row.spec.get("submitter"))):
-        end_queued(ledger, row, "failed", "NotStarted", "the process that was to run it ended before it began")
     else:
         return row
     return jobs.get(ledger, row.id) or row
+
+
+def _is_ours(row: JobRow, settings: Settings) -> bool:
+    return row.spec.get("queue") == str(_settings.home_dir(settings)) and is_here(str(row.spec.get("submitter")))
 
 
 def _record(row: JobRow) -> JobRecord:
