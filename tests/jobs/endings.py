@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -119,6 +118,3 @@ def told(job, state, exit_code, done, statuses):
     assert book["metadata"]["papermill"]["exception"] is (state != "succeeded")
     assert (record["error"] is None) == (state == "succeeded")
     assert job.processes() == []
-
-
-__all__ = ["NOBODY", "Job", "gone", "of_job", "signal", "told"]
