@@ -13,6 +13,8 @@ from llmops_lab.errors import LabError
 from llmops_lab.training import checkpoint
 from llmops_lab.training.tokens import IGNORED
 
+SMALL = 20_000_000  # parameters; on a CPU, a model below this is trained by one thread: others wait longer than they compute
+
 
 @dataclass(frozen=True)
 class Step:
@@ -31,8 +33,10 @@ def lean_trainer() -> type:
 
     class LeanTrainer(SFTTrainer):  # type: ignore[misc]
         def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
-            if self.aux_loss_enabled or return_outputs or self.args.device.type != "cpu":
-                # On a GPU trl's fused head never holds the logits at all; experts need their second loss.
+            large = self.args.device.type != "cpu" and self.model.num_parameters() >= SMALL
+            if self.aux_loss_enabled or return_outputs or large:
+                # On a GPU trl's fused head never holds the logits at all, but cannot read an embedding of which tokens are trained, as
+                # small models' are; experts need their second loss.
                 return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
             return _loss_of_answers(model, inputs, num_items_in_batch)
 

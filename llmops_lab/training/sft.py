@@ -20,11 +20,10 @@ from typing import Any
 
 from llmops_lab.errors import BadInput, UnknownName
 from llmops_lab.training import checkpoint
-from llmops_lab.training._trainer import Step, lean_trainer, step_of, teller
+from llmops_lab.training._trainer import SMALL, Step, lean_trainer, step_of, teller
 from llmops_lab.training.tokens import IGNORED, Encoded
 
 METHODS = ("lora", "qlora", "full")
-SMALL = 20_000_000  # parameters; on a CPU, a model below this is trained by one thread: others wait longer than they compute
 
 
 @dataclass(frozen=True)

@@ -43,13 +43,15 @@ class Clock(TrainerCallback):
 
 def trained(kind):
     """CPU seconds a step of a trainer: ours, or trl's own class with the same arguments."""
-    clock, ours = Clock(), _trainer.lean_trainer
+    clock, ours, tokens = Clock(), _trainer.lean_trainer, sft._answer_tokens
     with tempfile.TemporaryDirectory() as work, sft.quiet():
         sft.lean_trainer = ours if kind == "ours" else lambda: SFTTrainer
+        if kind == "trl":  # its fused head cannot read an embedding of which tokens are trained
+            sft._answer_tokens = lambda model, rows: None
         try:
             trainer = sft.trainer_for(BASE, ROWS, [], RECIPE, work=Path(work))
         finally:
-            sft.lean_trainer = ours
+            sft.lean_trainer, sft._answer_tokens = ours, tokens
         trainer.args.save_strategy = "no"
         trainer.add_callback(clock)
         trainer.train()
