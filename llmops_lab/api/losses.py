@@ -38,9 +38,9 @@ class Losses:
 
     def figure(self) -> Any:
         """Training loss by step, and the loss on the validation rows where it was measured."""
-        from llmops_lab.api.plots import _plotly
+        from llmops_lab.api.plots import graph_objects
 
-        figures = _plotly()
+        figures = graph_objects()
         trained = [step for step in self.steps if step.loss is not None]
         judged = [step for step in self.steps if step.validation is not None]
         lines = [

@@ -15,7 +15,8 @@ Lines = Sequence[Mapping[str, Any]]
 _PLAIN = {"template": "plotly_white", "showlegend": False, "margin": {"l": 10, "r": 10, "t": 50, "b": 10}}
 
 
-def _plotly() -> Any:
+def graph_objects() -> Any:
+    """``plotly.graph_objects``, safe to use beside a live view."""
     # Plotly looks for pandas among the loaded modules and uses it, even while another thread (a live view's) is still loading it.
     import pandas  # noqa: F401 - so whole, or not at all
     import plotly.graph_objects
@@ -25,7 +26,7 @@ def _plotly() -> Any:
 
 def scores(lines: Lines, scorer: str) -> Any:
     """The mean of a scorer with its 95 % interval, a dot for each (prompt, model), the first one on top."""
-    figures = _plotly()
+    figures = graph_objects()
 
     drawn = [line for line in lines if line[scorer] is not None]
     _need(drawn, f"no cell has a score in {scorer}")
@@ -50,7 +51,7 @@ def scores(lines: Lines, scorer: str) -> Any:
 
 def frontier(lines: Lines, scorer: str, *, higher_is_better: bool) -> Any:
     """USD for 1,000 replies against the mean score; a dotted line joins the variants that no other beats in both, drawn in blue."""
-    figures = _plotly()
+    figures = graph_objects()
 
     drawn = [line for line in lines if line[scorer] is not None and line["cost_usd"] is not None]
     _need(drawn, "no (prompt, model) has both a score and a known cost. Set prices in [tool.llmops_lab.prices]")
@@ -99,7 +100,7 @@ def latency(cells: Lines) -> Any:
 
     Of the values beyond them at most 50 are drawn, the furthest among them.
     """
-    figures = _plotly()
+    figures = graph_objects()
 
     drawn = [cell for cell in cells if cell["latency_s"] is not None]
     _need(drawn, "no cell has a reply")
@@ -114,7 +115,7 @@ def latency(cells: Lines) -> Any:
 
 def differences(suites: Sequence[Any]) -> Any:
     """Each suite of a gate: candidate minus champion with its interval, right is better, and how much loss its margin bears."""
-    figures = _plotly()
+    figures = graph_objects()
 
     drawn = [each for each in suites if each.measured.verdict is not None]
     _need(drawn, "no suite was compared with a champion")

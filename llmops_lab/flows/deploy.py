@@ -42,11 +42,14 @@ class Contender:
 
 
 def contender(candidate: str, base: str = "") -> Contender:
-    """A candidate by what it is called: NAME/VERSION or NAME@ALIAS, a tuning job's folder (or its run.json), or a folder with weights.
+    """A candidate by what it is called: NAME/VERSION or NAME@ALIAS, a tuning job's folder (or its run.json), hf:BASE+ADAPTER, or a folder
+    with weights.
 
-    ``base`` is the model under an adapter, where the job does not say. Raises BadInput for anything else.
+    ``base`` is the model under an adapter, where neither that nor the job says. Raises BadInput for anything else.
     """
-    path = Path(candidate.removeprefix("hf:").rpartition("+")[2]).expanduser()
+    under, _, last = candidate.rpartition("+")
+    base = base or under
+    path = Path(last.removeprefix("hf:")).expanduser()
     if not path.exists():
         if _ADDRESS.fullmatch(candidate):
             return Contender(candidate)

@@ -227,3 +227,11 @@ class _Attempt:
     def _wrote(self, cell: int, stream: str, text: str) -> None:
         self._progress.text = (cell, stream, text)
         self._tell("output", self._progress)
+
+
+def _encrypt(manager: Any) -> None:
+    # Else other users of this machine could listen to the cells and what they print, and the kernel warns of that in every job's output.
+    import zmq
+
+    if zmq.has("curve") and hasattr(manager, "transport_encryption"):
+        manager.transport_encryption = "auto"

@@ -130,6 +130,7 @@ def test_a_candidate_is_a_job_a_folder_or_what_is_registered(project, tmp_path):
     with pytest.raises(BadInput, match="nothing without its base"):
         deploy.contender(str(tmp_path))
     assert deploy.contender(str(tmp_path), "hf:base").spec == f"hf:base+{tmp_path}"
+    assert deploy.contender(f"hf:tiny+{tmp_path}").spec == f"hf:tiny+{tmp_path}"  # as a gate's candidate is called
     (tmp_path / "run.json").write_text(json.dumps({"state": "failed", "result": None}))
     with pytest.raises(BadInput, match="that job is failed and left no weights"):
         deploy.contender(str(tmp_path))
