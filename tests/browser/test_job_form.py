@@ -3,13 +3,13 @@
 import json
 
 FORM = ".llmops-lab-form"
-DECLARED = '''from typing import Literal
+DECLARED = """from typing import Literal
 who: str  # whom to greet; <img src=x onerror=alert(1)>
 times: int = 2  # how often
 method: Literal["loud", "quiet"] = "quiet"  # how
 dots: bool = False
 names: list[str] = []
-'''
+"""
 SAYS = "print((who + ' ') * times, method, dots, names)"
 
 
