@@ -14,7 +14,7 @@ from llmops_lab.flows.tune_base import Base, base_of
 from llmops_lab.flows.tune_data import Sets
 from llmops_lab.records import digest
 from llmops_lab.settings import home_dir
-from llmops_lab.training import checkpoint, data, sft
+from llmops_lab.training import SMALL, checkpoint, data, sft
 from llmops_lab.training import estimate as estimates
 from llmops_lab.training.data import Examples
 from llmops_lab.training.estimate import Estimate
@@ -64,7 +64,7 @@ def recipe_for(base: str, **asked: Any) -> Recipe:
     """
     recipe = Recipe(**{name: value for name, value in asked.items() if value is not None})
     check_recipe(recipe)
-    small = estimates.size_of(base_of(base, recipe).folder) < sft.SMALL
+    small = estimates.size_of(base_of(base, recipe).folder) < SMALL
     full = recipe.method == "full"
     chosen: dict[str, Any] = {
         "learning_rate": (1e-3 if full else 3e-3) if small else (1e-5 if full else 2e-4),

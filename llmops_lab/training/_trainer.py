@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from llmops_lab.errors import LabError
-from llmops_lab.training import checkpoint
+from llmops_lab.training import SMALL, checkpoint
 from llmops_lab.training.tokens import IGNORED
-
-SMALL = 20_000_000  # parameters; on a CPU, a model below this is trained by one thread: others wait longer than they compute
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from llmops_lab.errors import BadInput, UnknownName
-from llmops_lab.training import checkpoint
-from llmops_lab.training._trainer import SMALL, Step, lean_trainer, step_of, teller
+from llmops_lab.training import SMALL, checkpoint
+from llmops_lab.training._trainer import Step, lean_trainer, step_of, teller
 from llmops_lab.training.tokens import IGNORED, Encoded
 
 METHODS = ("lora", "qlora", "full")
