@@ -17,15 +17,12 @@ from llmops_lab.errors import BadInput, StoreError, UnknownName
 from llmops_lab.flows import job_service
 from llmops_lab.flows.end_job import end_queued
 from llmops_lab.flows.reap_jobs import reap
-from llmops_lab.flows.submit_job import LOG
 from llmops_lab.jobs.record import JobRecord, read_record
 from llmops_lab.settings import Settings
 from llmops_lab.store import jobs
 from llmops_lab.store._owner import is_alive, is_here
 from llmops_lab.store.jobs import JobRow
 from llmops_lab.store.ledger import Ledger, open_ledger
-
-_TAIL_BYTES = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +76,7 @@ def cancel(job: str, settings: Settings) -> bool:
 
 def logs(seen: Seen, lines: int | None = None) -> str:
     """What the job has printed so far, errors included; the last lines where a number is given."""
-    text = _logged(Path(seen.row.folder), whole=lines is None)
+    text = _logged(Path(seen.row.folder) / seen.record.notebook)
     return text if lines is None else "\n".join(deque(text.splitlines(), lines))
 
 
@@ -93,7 +90,9 @@ def why_waiting(seen: Seen, settings: Settings) -> str:
         return f"waits for {', '.join(before)}"
     if not seen.row.spec.get("queue"):
         return "waits for the process that submitted it"
-    if _is_ours(seen.row, settings) and not job_service.is_awake(settings):
+    if not _is_ours(seen.row, settings):
+        return f"waits for the service of {seen.row.spec['queue']} on {str(seen.row.spec.get('submitter')).rsplit(':', 2)[0]}"
+    if not job_service.is_awake(settings):
         return f"waits for the service, which does not start: see service.log in {_settings.home_dir(settings)}"
     running = jobs.listed(ledger, states=["running"], limit=1000)
     if len(running) >= settings.jobs_at_once:
@@ -132,13 +131,9 @@ def _record(row: JobRow) -> JobRecord:
     return JobRecord.from_json(row.record)
 
 
-def _logged(folder: Path, *, whole: bool) -> str:
-    with suppress(OSError), open(folder / LOG, "rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(0 if whole else max(0, size - _TAIL_BYTES))
-        return file.read().decode("utf-8", "replace")
+def _logged(path: Path) -> str:
     with suppress(OSError, ValueError, KeyError, TypeError):
-        return "".join(_printed(json.loads((folder / "notebook.ipynb").read_text("utf-8"))["cells"]))
+        return "".join(_printed(json.loads(path.read_text("utf-8"))["cells"]))
     return ""
 
 

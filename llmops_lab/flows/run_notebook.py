@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,11 @@ from llmops_lab.errors import BadInput
 from llmops_lab.flows import run_job
 from llmops_lab.flows.check_job import looked_up
 from llmops_lab.flows.settle_job import side_folder
+from llmops_lab.flows.submit_job import put_away
 from llmops_lab.jobs import notebook, parameters
 from llmops_lab.jobs.record import NOTEBOOK, RUN_FILE, JobRecord, JobSpec, new_id, now, queued, read_record, write_record
 from llmops_lab.jobs.teller import Heard
+from llmops_lab.redact import redact
 from llmops_lab.store import jobs
 from llmops_lab.store.ledger import open_ledger
 
@@ -33,10 +34,11 @@ def run_notebook(
     if not target.parent.is_dir():
         raise BadInput(f"the output folder {target.parent} does not exist. Make it first.")
     file = _record_file(target)
-    _move_away(target, file)
+    if (target.parent / file).exists():
+        _put_away(target, file, settings)
     spec = JobSpec(
         id=job,
-        template=str(Path(source).absolute()) if source and "://" not in source else source,
+        template=str(Path(source).absolute()) if source and "://" not in source else redact(source),
         parameters=values,
         folder=target.parent,
         kernel=kernel,
@@ -47,7 +49,7 @@ def run_notebook(
     )
     record = queued(spec).but(notebook=target.name)
     write_record(target.parent, record, file)
-    jobs.put(ledger, spec.to_json() | {"file": file}, record.to_json(), name=Path(source).stem or "notebook")
+    jobs.put(ledger, spec.to_json() | {"file": file}, record.to_json(), name=Path(spec.template).stem or "notebook")
     return run_job.run(target.parent, settings=settings, on_event=on_event, file=file, nb=nb)
 
 
@@ -79,13 +81,9 @@ def _record_file(target: Path) -> str:
     return RUN_FILE if mine else f"{target.stem}.{RUN_FILE}"
 
 
-def _move_away(target: Path, file: str) -> None:
+def _put_away(target: Path, file: str, settings: _settings.Settings) -> None:
     try:
-        earlier = read_record(target.parent, file)
+        read_record(target.parent, file)
     except BadInput:
-        return  # papermill's own output before, or none: it is replaced in one step
-    kept = target.parent / "previous" / earlier.id
-    kept.mkdir(parents=True, exist_ok=True)
-    for name in (target.name, file):
-        if (target.parent / name).exists():
-            os.replace(target.parent / name, kept / name)
+        return  # what is no record is replaced in one step
+    put_away(target.parent, target.name, file, settings)

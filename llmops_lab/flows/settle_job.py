@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from llmops_lab.errors import StoreError
 from llmops_lab.flows.deliver import deliver
-from llmops_lab.jobs.record import RUN_FILE, JobRecord, now, write_record
+from llmops_lab.jobs.record import RUN_FILE, JobRecord, epoch, now, write_record
 from llmops_lab.records import canonical
 from llmops_lab.settings import Settings, home_dir
 from llmops_lab.store import jobs
@@ -54,14 +53,10 @@ def _entry(settings: Settings, folder: Path, record: JobRecord, name: str) -> tu
             "job": record.id,
             "name": name or Path(record.template).stem,
             "record": record.to_json(),
-            "started": _epoch(record.started or record.submitted or record.ended),
-            "ended": _epoch(record.ended),
+            "started": epoch(record.started or record.submitted or record.ended),
+            "ended": epoch(record.ended),
             "experiment": settings.experiment,
             "environment": environment,
             "notebook": [str(notebook), str(notebook.parent / "previous" / record.id / notebook.name)],
         }
     )
-
-
-def _epoch(when: str | None) -> float:
-    return datetime.fromisoformat(when or now()).timestamp()

@@ -12,12 +12,11 @@ from typing import Any
 from llmops_lab import settings as _settings
 from llmops_lab.errors import BadInput, UnknownName
 from llmops_lab.flows.check_job import check
+from llmops_lab.flows.reap_jobs import reap
 from llmops_lab.jobs.record import NOTEBOOK, RUN_FILE, JobSpec, new_id, now, queued, read_record, write_record
 from llmops_lab.settings import Settings
 from llmops_lab.store import jobs
 from llmops_lab.store.ledger import Ledger, open_ledger
-
-LOG = "log.txt"
 
 
 def submit(
@@ -84,23 +83,32 @@ def _folder(out: str | Path | None, job: str, settings: Settings) -> Path:
     folder = Path(out).expanduser().absolute() if out else _settings.home_dir(settings) / "jobs" / job
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if (folder / RUN_FILE).exists() or (folder / NOTEBOOK).exists():
-            _move_away(folder, settings)
+        has_earlier = (folder / RUN_FILE).exists() or (folder / NOTEBOOK).exists()
     except OSError as error:
         raise BadInput(f"{folder} cannot be the folder of a job: {error.strerror}. Name another one (out=, --out).") from error
+    if has_earlier:
+        put_away(folder, NOTEBOOK, RUN_FILE, settings)
     return folder
 
 
-def _move_away(folder: Path, settings: Settings) -> None:
+def put_away(folder: Path, page: str, file: str, settings: Settings) -> None:
+    """Move an earlier job's notebook and record to ``previous/ID``. Raises BadInput while that job waits or runs."""
     try:
-        earlier = read_record(folder).id
+        earlier = read_record(folder, file).id
     except BadInput:
         earlier = f"unknown-{new_id()}"
-    row = jobs.get(open_ledger(settings), earlier)
-    if row is not None and row.ended is None and not row.is_orphaned:
+    ledger = open_ledger(settings)
+    row = jobs.get(ledger, earlier)
+    if row is not None and (row.is_orphaned or row.is_abandoned):
+        reap(settings, job=earlier)  # later, its end would be written where this job's stands
+        row = jobs.get(ledger, earlier)
+    if row is not None and row.ended is None:
         raise BadInput(f"{folder} is the folder of the job {earlier}, which is {row.state}. Name another one, or cancel that job first.")
     kept = folder / "previous" / earlier
-    kept.mkdir(parents=True, exist_ok=True)
-    for name in (NOTEBOOK, LOG, RUN_FILE):  # the record last: until then it says whose files these are
-        if (folder / name).exists():
-            os.replace(folder / name, kept / name)
+    try:
+        kept.mkdir(parents=True, exist_ok=True)
+        for name in (page, file):  # the record last: until then it says whose files these are
+            if (folder / name).exists():
+                os.replace(folder / name, kept / name)
+    except OSError as error:
+        raise BadInput(f"what the job before left in {folder} cannot be moved to {kept}: {error.strerror}.") from error

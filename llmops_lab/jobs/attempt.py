@@ -169,6 +169,7 @@ class _Attempt:
         client, plan, progress = self._client, self._plan, self._progress
         try:
             client.create_kernel_manager()
+            _encrypt(client.km)
             if client.km.ipykernel:  # it would warn of its own transport in every job's log
                 client.extra_arguments = ["--IPKernelApp.log_level=40"]
             await client.async_start_new_kernel(env=plan.environment, cwd=str(plan.cwd))

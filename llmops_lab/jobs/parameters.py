@@ -29,6 +29,7 @@ MARKS = ("file", "folder", "rows", "prompts", "model", "scorer", "grid", "column
 """What ``Annotated[str, "..."]`` may say that a value names; ``rows: a, b | c`` and ``column of NAME`` say more."""
 _MOST_CHARACTERS, _MOST_NESTED = 1_000_000, 50
 _JSON_TYPES = (str, int, float, bool, type(None), list, dict)
+_HOLD = "# Values of this job stand in the next cell"
 _SECRETS = "Secrets are no parameters: the notebook would show them. Name the environment variable of a key in [tool.llmops_lab.keys]."
 
 
@@ -291,7 +292,7 @@ def usage(parameters: Sequence[Parameter]) -> str:
 def inject(notebook: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """The notebook with one cell more, after the declaration, that gives the parameters these values.
 
-    A cell that an earlier injection left is replaced. ``values`` are what ``check`` returned.
+    A cell that an earlier injection left is replaced. ``values`` are what ``check`` returned. A declaration of one line gets a second one.
     """
     from nbformat.v4 import new_code_cell
 
@@ -302,7 +303,16 @@ def inject(notebook: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, 
     source = "\n".join(["# Parameters of this job", *(f"{name} = {value!r}" for name, value in values.items())])
     cell = new_code_cell(source, metadata={"tags": ["injected-parameters"]})
     made = copy.copy(notebook)
-    cells = [each for each in notebook["cells"] if not _tagged(each, "injected-parameters")]
+    cells = [_held(each) for each in notebook["cells"] if not _tagged(each, "injected-parameters")]
     place = next((number + 1 for number, each in enumerate(cells) if _tagged(each, "parameters")), 0)
     made["cells"] = [*cells[:place], cell, *cells[place:]]  # type: ignore[index]
     return made  # type: ignore[return-value]
+
+
+def _held(cell: Any) -> Any:
+    # IPython takes a cell of one line that begins with the name of a magic for its call: ``rm: str = "data"`` would remove a file.
+    if not _tagged(cell, "parameters") or len(_source(cell).strip().splitlines()) != 1:
+        return cell
+    made = copy.copy(cell)
+    made["source"] = f"{_source(cell)}\n{_HOLD}"
+    return made

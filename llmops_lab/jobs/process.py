@@ -63,6 +63,18 @@ def of_job(job: str, kernel: int | None, earlier: frozenset[int] | None = None) 
         roots |= more
 
 
+def kernel_of_then(pid: int | None, then: float) -> int | None:
+    """``pid``, unless that number has been given to another process since ``then`` (epoch seconds), as after a restart of the machine."""
+    if pid is None or not os.path.isdir("/proc/self"):
+        return pid
+    boot = next(float(line.split()[1]) for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime "))
+    born = boot
+    with suppress(OSError, IndexError):
+        ticks = Path("/proc", str(pid), "stat").read_bytes().rpartition(b")")[2].split()[19]
+        born += int(ticks) / os.sysconf("SC_CLK_TCK")
+    return pid if born <= then + 2.0 else None
+
+
 def alive(pids: set[int]) -> set[int]:
     """Those of them that still run."""
     return pids & {pid for pid, _ in _table()}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import secrets
 import tempfile
 from collections.abc import Mapping
@@ -34,6 +35,8 @@ CODES = {
     "gate_failed": ExitCode.GATE_FAILED,
 }
 """The exit code that belongs to an end; ``failed`` may have another one (2, 3, 4 or 137) that says more."""
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")  # a folder is called so, and leads nowhere else
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +117,9 @@ class JobRecord:
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> JobRecord:
         """Back from ``to_json``; keys that are not known here are left out. Raises BadInput when it is no record of a job."""
-        if not isinstance(body, Mapping) or not isinstance(body.get("id"), str) or body.get("state") not in STATES:
-            raise BadInput("this is no record of a job: it has no id, or a state that is not known.")
+        name = body.get("id") if isinstance(body, Mapping) else None
+        if not isinstance(name, str) or not _ID.fullmatch(name) or body.get("state") not in STATES:
+            raise BadInput("this is no record of a job: it has no id that a job can have, or a state that is not known.")
         names = {spec.name for spec in dataclasses.fields(cls)}
         return cls(**{"template": "", **{name: value for name, value in body.items() if name in names}})
 
@@ -149,6 +153,11 @@ def new_id() -> str:
 def now() -> str:
     """The moment, as the record writes it."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def epoch(when: str | None) -> float:
+    """A moment of the record in seconds since 1970; None is now."""
+    return datetime.fromisoformat(when or now()).timestamp()
 
 
 def read_record(folder: Path, name: str = RUN_FILE) -> JobRecord:

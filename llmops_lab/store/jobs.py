@@ -15,6 +15,8 @@ from llmops_lab.store.ledger import Ledger
 
 _COLUMNS = "id, name, template, state, folder, owner, spec, record, submitted, heartbeat, ended, cancel_requested"
 
+_SILENT_SECONDS = 3600.0
+
 
 @dataclass(frozen=True, slots=True)
 class JobRow:
@@ -35,8 +37,10 @@ class JobRow:
 
     @property
     def is_orphaned(self) -> bool:
-        """It is said to run, and the process that ran it is known to be gone."""
-        return self.state == "running" and is_here(self.owner) and not is_alive(self.owner)
+        """It is said to run, and the process that ran it is gone, or, on another machine, was not heard of for an hour."""
+        if self.state != "running" or is_here(self.owner):
+            return self.state == "running" and not is_alive(self.owner)
+        return (self.heartbeat or self.submitted) < time.time() - _SILENT_SECONDS
 
     @property
     def is_abandoned(self) -> bool:

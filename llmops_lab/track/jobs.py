@@ -60,7 +60,7 @@ def _tags(record: Mapping[str, Any], entry: Mapping[str, Any], missing: str) -> 
     git = (entry.get("environment") or {}).get("git") or {}
     error = record.get("error") or {}
     tags = {
-        "mlflow.user": record.get("submitter") or runs.author(),
+        "mlflow.user": runs.author(),
         KIND_TAG: "job",
         JOB_TAG: record["id"],
         runs.STATE_TAG: record["state"],

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -116,16 +117,56 @@ def test_a_secret_that_is_printed_is_masked_in_notebook_and_record(place):
 
 def test_a_job_whose_runner_and_guard_are_killed_is_settled_by_who_looks(place, monkeypatch):
     job = Job(place, "orphan", "1", SLOW.replace("range(40)", "range(4000)"), "2").begun(1, "tick")
+    _kill_with_guard(job)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", NOBODY)
+    settled = reap(Settings(home=str(place / "home"), tracking_uri=NOBODY))
+    assert [record.id for record in settled] == [job.record["id"]] and not reap(Settings(home=str(place / "home"), tracking_uri=NOBODY))
+    told(job, "failed", 137, 1, [OK, FAILED, PENDING])
+
+
+def test_the_end_of_a_killed_job_is_not_written_over_the_next_one_in_its_folder(place):
+    killed = Job(place, "twice", "1", SLOW.replace("range(40)", "range(4000)"), "2").begun(1, "tick")
+    _kill_with_guard(killed)
+    before = killed.record["id"]
+    job = Job(place, "twice", "1", "print('second')")
+    assert job.code() == 0, job.errors
+    reap(Settings(home=str(place / "home"), tracking_uri=NOBODY))
+    told(job, "succeeded", 0, 2, [OK, OK])
+    kept = job.out / "previous" / before
+    assert (read_record(kept).state, read_record(kept).id, of_job(before)) == ("failed", before, [])
+    assert json.loads((kept / "notebook.ipynb").read_text())["metadata"]["llmops_lab"]["job"]["state"] == "failed"
+
+
+def test_a_process_that_has_the_number_of_a_killed_jobs_kernel_is_left_alone(place):
+    job = Job(place, "number", "1", SLOW.replace("range(40)", "range(4000)")).begun(1, "tick")
+    _kill_with_guard(job)
+    other = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    try:
+        kernel = job.record["kernel_pid"]
+        (job.out / "run.json").write_text(json.dumps(job.record | {"kernel_pid": other.pid, "heartbeat": "2026-01-01T00:00:00.000+00:00"}))
+        assert [record.id for record in reap(Settings(home=str(place / "home"), tracking_uri=NOBODY))] == [job.record["id"]]
+        assert other.poll() is None and kernel != other.pid and job.processes() == []
+    finally:
+        other.kill()
+        other.wait()
+
+
+def test_a_running_jobs_folder_is_not_another_ones(place):
+    job = Job(place, "taken", "1", SLOW.replace("range(40)", "range(4000)"), "2").begun(1, "tick")
+    command = [*PAPERMILL, "taken.ipynb", "taken/notebook.ipynb"]
+    second = Job(place, "taken", "1", command=command)
+    assert second.code() == 1 and "which is running" in second.errors
+    assert job.signal(signal.SIGTERM).code() == 130
+    told(job, "cancelled", 130, 1, [OK, FAILED, PENDING])
+
+
+def _kill_with_guard(job):
     guards = [int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit() and _is_guard_of(p, job.process.pid)]
     assert len(guards) == 1
     for pid in (*guards, job.process.pid):
         os.kill(pid, signal.SIGKILL)
     job.process.wait()
     assert job.record["state"] == "running"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", NOBODY)
-    settled = reap(Settings(home=str(place / "home"), tracking_uri=NOBODY))
-    assert [record.id for record in settled] == [job.record["id"]] and not reap(Settings(home=str(place / "home"), tracking_uri=NOBODY))
-    told(job, "failed", 137, 1, [OK, FAILED, PENDING])
 
 
 def _is_guard_of(process, runner):
@@ -220,7 +261,10 @@ def test_a_record_that_cannot_be_written_leaves_no_draft(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"id": 1, "state": "running"}', '{"id": "a", "state": "flying"}', "not json"])
+HOSTILE = '{"id": "../../x", "state": "failed"}'  # files would be moved there
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"id": 1, "state": "running"}', '{"id": "a", "state": "flying"}', "not json", HOSTILE])
 def test_what_is_no_record_is_refused(tmp_path, text):
     (tmp_path / "run.json").write_text(text)
     with pytest.raises(BadInput):

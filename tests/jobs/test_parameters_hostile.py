@@ -240,6 +240,18 @@ def test_the_declaration_is_not_run_when_a_notebook_is_looked_at(tmp_path, monke
     assert os.listdir(tmp_path) == [] and "owned" not in sys.modules
 
 
+@pytest.mark.parametrize("blank", ["", "\n"])  # IPython takes empty lines away before it looks
+def test_a_parameter_called_like_a_magic_does_not_run_it(blank, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "victim").write_text("")
+    source = f'{blank}rm: str = "victim"  # what to keep'
+    made = nbformat.from_dict(inject(notebook(source), check(declared(notebook(source)), {})))
+    made.cells[-1].source = "print(rm)"
+    done = NotebookClient(made, kernel_name="python3").execute()
+    assert (tmp_path / "victim").exists() and done.cells[0].outputs == []
+    assert done.cells[-1].outputs[0].text == "victim\n" and declared(made)[0].help == "what to keep"
+
+
 @pytest.mark.parametrize(
     "given",
     [
