@@ -153,5 +153,13 @@ def make_app(
         ("GET", "/health", office.health),
         ("GET", "/metrics", office.metrics),
     ]
-    routes = [Route(path, Endpoint(handle, say), methods=[method]) for method, path, handle in served]
-    return Starlette(routes=routes, lifespan=lifespan, exception_handlers={404: typed, 405: typed})
+    endpoints = {(method, path): Endpoint(handle, say) for method, path, handle in served}
+    routes = [Route(path, endpoint, methods=[method]) for (method, path), endpoint in endpoints.items()]
+    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={404: typed, 405: typed})
+
+    async def direct(scope: http.Scope, receive: http.Receive, send: http.Send) -> None:
+        # What is known goes straight to its endpoint; Starlette has the server's life, what is not known, and HEAD.
+        known = endpoints.get((scope["method"], scope["path"])) if scope["type"] == "http" else None
+        await (known or app)(scope, receive, send)
+
+    return direct

@@ -7,7 +7,6 @@ gathered. What was said stands in the traces alone, masked.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import queue
 import random
 import threading
@@ -16,7 +15,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Any
 
-from llmops_lab.records import Request
+from llmops_lab.records import Reply, Request
 from llmops_lab.serving.metrics import Call, Metrics
 from llmops_lab.serving.release import Release
 from llmops_lab.store._writer import Write
@@ -117,8 +116,12 @@ def _facts(call: Call, traced: bool) -> dict[str, Any]:
     if call.ttft_s is not None:
         facts["ttft_s"] = round(call.ttft_s, 6)
     if call.reply is not None:
-        facts |= dataclasses.asdict(call.reply.usage)
+        facts |= _usage(call.reply)
     return facts
+
+
+def _usage(reply: Reply) -> dict[str, Any]:
+    return {"input_tokens": reply.usage.input_tokens, "output_tokens": reply.usage.output_tokens}
 
 
 def _payload(call: Call, release: Release, request: Request) -> dict[str, Any]:
@@ -134,7 +137,7 @@ def _payload(call: Call, release: Release, request: Request) -> dict[str, Any]:
         "output": reply.text if reply else None,
         "finish_reason": reply.finish_reason if reply else None,
         "model": release.model,
-        "usage": dataclasses.asdict(reply.usage) if reply else {},
+        "usage": _usage(reply) if reply else {},
         "cost_usd": call.cost_usd if reply and reply.cost_usd is not None else None,
         "ttft_s": call.ttft_s,
         "status": "ok" if call.status == "ok" else "failed",

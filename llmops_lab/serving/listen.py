@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import ipaddress
 import socket
@@ -40,12 +41,48 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+class _Joined:
+    """A transport that holds an answer's head back until its body comes: in one piece they wake their reader once."""
+
+    def __init__(self, to: asyncio.Transport) -> None:
+        self._to, self._head = to, b""
+        self._soon = asyncio.get_running_loop().call_soon
+
+    def write(self, data: bytes) -> None:
+        """Send, or keep a head until the next write; no longer than this turn of the event loop."""
+        if self._head:
+            data, self._head = self._head + data, b""
+        elif data.startswith(b"HTTP/"):
+            self._head = data
+            self._soon(self._flush)
+            return
+        self._to.write(data)
+
+    def _flush(self) -> None:
+        if self._head:
+            head, self._head = self._head, b""
+            self._to.write(head)
+
+    def close(self) -> None:
+        """Send what waits, and close."""
+        self._flush()
+        self._to.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._to, name)
+
+
 def run(app: Any, at: socket.socket, *, ready: Callable[[], None]) -> bool:
     """Serve until SIGINT or SIGTERM; then take nothing new in, and let what is in flight end. False when some of it was cut off.
 
     That is after half a minute, or at a second SIGINT.
     """
     import uvicorn
+    from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+    class Protocol(AutoHTTPProtocol):  # type: ignore[valid-type, misc]
+        def connection_made(self, transport: asyncio.Transport) -> None:
+            super().connection_made(_Joined(transport))
 
     class Server(uvicorn.Server):
         cut_off = False
@@ -63,6 +100,7 @@ def run(app: Any, at: socket.socket, *, ready: Callable[[], None]) -> bool:
 
     config = uvicorn.Config(
         app,
+        http=Protocol,
         log_level="critical",
         access_log=False,
         lifespan="on",

@@ -6,6 +6,7 @@ Everything that a model or an upstream may know goes through as it is; what this
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -113,7 +114,7 @@ def asked(raw: bytes) -> Asked:
 
 def _object(raw: bytes) -> dict[str, Any]:
     try:
-        body = json.loads(raw, parse_constant=_no_constant)
+        body = _decode(raw.decode(json.detect_encoding(raw), "surrogatepass"))
     except (ValueError, RecursionError) as error:
         raise ApiError(400, f"the body is no JSON: {error or 'it is nested too deeply'}.", code="invalid_json") from None
     if not isinstance(body, dict):
@@ -123,6 +124,14 @@ def _object(raw: bytes) -> dict[str, Any]:
 
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _no_constant(text)
+
+
+_decode = json.JSONDecoder(parse_constant=_no_constant, parse_float=_number).decode
 
 
 def _text(body: Mapping[str, Any], name: str, *, required: bool = False) -> str:

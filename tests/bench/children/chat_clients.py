@@ -1,14 +1,19 @@
-"""Bare aiohttp clients of a chat endpoint, each with one request at a time. ``chat_clients.py URL MODEL CLIENTS REQUESTS``."""
+"""Lean clients of a chat endpoint, each with one connection and one request at a time: what is measured is the server.
+
+``chat_clients.py URL MODEL CLIENTS REQUESTS``
+"""
 
 import asyncio
 import json
 import statistics
 import sys
 import time
+from urllib.parse import urlsplit
 
-import aiohttp
+import httptools
+import uvloop
 
-url, model, clients, requests = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+url, model, clients, requests = urlsplit(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 TASKS = (
     "Classify the intent: I want to return order {n}, it arrived broken.",
     "What is {n} plus 7?",
@@ -16,33 +21,62 @@ TASKS = (
     "Answer from the text. Text: Ticket {n} was opened by Ada in Oslo. Question: Who opened ticket {n}?",
     "Extract name and city as JSON: Ben from Rome bought {n} chairs.",
 )
-FRESH = {"Cache-Control": "no-cache"}  # what is measured is asking, not remembering
+FRESH = "Cache-Control: no-cache"  # what is measured is asking, not remembering
+
+
+class Client(asyncio.Protocol):
+    """One connection; the parser calls back into it."""
+
+    def connection_made(self, transport):
+        self._transport = transport
+        self._parser = httptools.HttpResponseParser(self)
+
+    def ask(self, number):
+        """Send one request; a future of its body."""
+        self._pieces, self._answer = [], asyncio.get_running_loop().create_future()
+        messages = [{"role": "user", "content": TASKS[number % len(TASKS)].format(n=number)}]
+        body = json.dumps({"model": model, "messages": messages, "max_tokens": 24, "temperature": 0}).encode()
+        head = (
+            f"POST {url.path}/chat/completions HTTP/1.1\r\nHost: {url.netloc}\r\nContent-Type: application/json\r\n{FRESH}\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n"
+        )
+        self._transport.write(head.encode() + body)
+        return self._answer
+
+    def data_received(self, data):
+        self._parser.feed_data(data)
+
+    def on_body(self, piece):
+        self._pieces.append(piece)
+
+    def on_message_complete(self):
+        status, body = self._parser.get_status_code(), b"".join(self._pieces)
+        if status == 200 and json.loads(body)["choices"][0]["message"]["content"] is not None:
+            self._answer.set_result(body)
+        else:
+            self._answer.set_exception(RuntimeError(f"HTTP {status}: {body!r}"))
+
+    def connection_lost(self, error):
+        if not self._answer.done():
+            self._answer.set_exception(ConnectionError(f"the server closed the connection: {error}"))
 
 
 async def measure():
-    times, numbers = [], iter(range(requests))
-    connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(connector=connector, headers=FRESH, timeout=aiohttp.ClientTimeout(total=230)) as session:
+    loop, times, numbers = asyncio.get_running_loop(), [], iter(range(requests))
+    made = [(await loop.create_connection(Client, url.hostname, url.port))[1] for _ in range(clients)]
 
-        async def ask(number):
-            messages = [{"role": "user", "content": TASKS[number % len(TASKS)].format(n=number)}]
-            body = {"model": model, "messages": messages, "max_tokens": 24, "temperature": 0}
-            async with session.post(f"{url}/chat/completions", json=body) as answer:
-                assert answer.status == 200, await answer.text()
-                found = await answer.json()
-                assert found["choices"][0]["message"]["content"] is not None
+    async def run(client):
+        for number in numbers:
+            began = time.perf_counter()
+            await client.ask(number)
+            times.append(time.perf_counter() - began)
 
-        async def client():
-            for number in numbers:
-                began = time.perf_counter()
-                await ask(number)
-                times.append(time.perf_counter() - began)
-
-        await asyncio.gather(*(ask(number) for number in range(clients)))  # connections are made, the model is loaded
+    async with asyncio.timeout(230):
+        await asyncio.gather(*(client.ask(number) for number, client in enumerate(made)))  # connections are made, the model is loaded
         began = time.perf_counter()
-        await asyncio.gather(*(client() for _ in range(clients)))
+        await asyncio.gather(*map(run, made))
         wall = time.perf_counter() - began
     print(json.dumps({"rate": requests / wall, "p50": statistics.median(times)}))
 
 
-asyncio.run(measure())
+uvloop.run(measure())
