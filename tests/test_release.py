@@ -77,10 +77,11 @@ def bot(version=1, **parts):
     return lab.bundle("bot", prompts={"answer": f"qa/{version}"}, **{"model": MODEL, "params": {"temperature": 0}, **parts})
 
 
-def evidence(digest, *, passed=True, suite="route"):
-    """A gate's result for this content: 30 rows, a mean of 0.9 against a floor that it clears, or not."""
-    suite = Suite(suite, "exact", floor=0.5 if passed else 0.99)
-    return GateResult(Side("bundle", "given", digest), None, (decide(suite, Measured(30, 30, None, 0.9, 0.8, 0.95)),))
+def evidence(digest, *, passed=True, suite="route", when="", first_release=False):
+    """A gate's result for this content: 30 rows, a mean of 0.9 against a floor that it clears, or not; a first release has no floor."""
+    suite = Suite(suite, "exact", floor=None if first_release else 0.5 if passed else 0.99)
+    decided = decide(suite, Measured(30, 30, None, 0.9, 0.8, 0.95), first_release=first_release)
+    return GateResult(Side("bundle", "given", digest), None, (decided,), when=when)
 
 
 def release(version, alias, name="bot"):
@@ -230,6 +231,39 @@ def test_the_newest_gate_decides_and_it_speaks_for_one_content_only(home):
     with pytest.raises(GateFailed, match="the gate failed"):
         lab.promote("bot", 1, "production")  # it has been in staging, but failed since
     assert lab.history("bot").now == {"staging": 1}
+
+
+def test_a_gate_that_was_held_earlier_and_is_filed_later_does_not_take_back_a_failure(home):
+    one = bot(1)
+    passed, failed = evidence(one.digest, when="2026-01-01"), evidence(one.digest, passed=False, when="2026-01-02")
+    for held in (failed, passed):
+        with pytest.raises(GateFailed, match="does not clear the floor"):
+            lab.promote("bot", 1, "staging", gate=held)
+    assert lab.promote("bot", 1, "staging", gate=evidence(one.digest, when="2026-01-03")).moved
+
+
+def test_a_first_release_is_one_only_while_the_alias_points_nowhere(home):
+    one, two = bot(1), bot(2)
+    assert lab.promote("bot", 1, "staging", gate=evidence(one.digest, first_release=True)).moved
+    assert not lab.promote("bot", 1, "staging").moved
+    with pytest.raises(GateFailed, match="that of a first release, which compares nothing, and the alias is at bot/1"):
+        lab.promote("bot", 2, "staging", gate=evidence(two.digest, first_release=True))
+    assert lab.history("bot").now == {"staging": 1}
+
+
+def test_a_try_that_ends_in_an_error_that_nobody_foresaw_is_in_the_log_too(home, monkeypatch):
+    bot()
+    monkeypatch.setenv("LLMOPS_LAB_RELEASE", '{"gates": []}')
+    with pytest.raises(BadInput):
+        lab.promote("bot", 1, "dev")
+    with pytest.raises(BadInput):
+        lab.rollback("bot", "dev")
+    monkeypatch.delenv("LLMOPS_LAB_RELEASE")
+    with pytest.raises(AttributeError):
+        lab.promote("bot", 1, "staging", gate="passed, believe me")
+    with pytest.raises(BadInput, match="an approver is named by a text"):
+        lab.promote("bot", 1, "dev", approver=5)
+    assert [entry.body["error"] for entry in log("refused")] == ["BadInput", "BadInput", "AttributeError"]
 
 
 def test_a_suite_that_the_settings_require_must_be_in_the_gate(home, monkeypatch):

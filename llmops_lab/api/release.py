@@ -68,6 +68,8 @@ def promote(
     so, ``approver`` names a second person. ``expect`` is the version at which you saw the alias (0: none): if it moved since, Conflict.
     Raises GateFailed, Conflict, BadInput. Every try is kept in the audit log, refused ones too.
     """
+    if approver is not None and not isinstance(approver, str):
+        raise BadInput(f"an approver is named by a text, not {approver!r:.80}.")
     held = getattr(gate, "result", gate)
     wish = promoting.Wish(_name(name), version, alias, approver or "", held, expect, why)
     return promoting.promote(wish, _settings.load())

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmops_lab.errors import BadInput, LabError, UnknownName
+from llmops_lab.errors import BadInput, Conflict, LabError, UnknownName
 from llmops_lab.flows import keys
 from llmops_lab.flows.promote import Released, Wish, promote
 from llmops_lab.flows.register_model import base_folder
@@ -135,7 +135,9 @@ def _take_back(released: Released, settings: Settings) -> str:
     if not released.moved:
         return f"{where} was at version {released.version} before, and still is."
     try:
-        back = rollback(released.name, released.alias, settings, why="the smoke test failed")
+        back = rollback(released.name, released.alias, settings, why="the smoke test failed", expect=released.version)
+    except Conflict as error:
+        return f"It was not rolled back, for somebody moved it meanwhile: {error}"
     except LabError as error:
         return f"It could not be rolled back, so {where} still points at version {released.version}: {error}"
     return f"Rolled back: {where} is at version {back.version} again."
@@ -187,7 +189,10 @@ def smoke(url: str, address: str, version: str, question: str, patience: float =
     body = {"model": address, "messages": [{"role": "user", "content": question}], "max_tokens": 32, "temperature": 0, **(extra or {})}
     with _key() as headers:
         content, told = _request(f"{url}/chat/completions", patience, headers, body)
-    reply = json.loads(content)["choices"][0]["message"]["content"]
+    try:
+        reply = json.loads(content)["choices"][0]["message"]["content"]
+    except (ValueError, LookupError, TypeError) as error:
+        raise LabError(f"its reply is no chat completion: {redact(content)[:_TOLD]!r}.") from error
     if not isinstance(reply, str) or not reply.strip():
         raise LabError("its reply is empty.")
     if told.get("x-llmops-lab-release", "").split()[-1:] != [version]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llmops_lab.errors import BadInput, Conflict, GateFailed, LabError, StoreError
+from llmops_lab.errors import BadInput, Conflict, GateFailed, StoreError
 from llmops_lab.flows.audit import person
 from llmops_lab.flows.move_alias import Planned, last_move, move, settle
 from llmops_lab.flows.resolve import Resolved, resolve
@@ -56,22 +56,22 @@ class Wish:
 
 def promote(wish: Wish, settings: Settings) -> Released:
     """Point the alias at the version. Raises GateFailed, BadInput (order, approver, retired), Conflict, Tampered..., Unreachable."""
-    rules, registry, ledger = Rules.of(settings.release), Registry(settings), open_ledger(settings)
-    actor = person(settings)
+    registry, ledger, actor = Registry(settings), open_ledger(settings), person(settings)
     asked = {"name": wish.name, "version": wish.version, "alias": wish.alias, "approver": wish.approver, "why": wish.why}
     with audited(ledger, actor, asked):
+        rules = Rules.of(settings.release)
         rules.checked(wish.alias)
         settle(wish.name, registry, ledger)
         entries = audit.entries(ledger, name=wish.name)
         found = registry.find(wish.name)
         version = resolve(wish.name, _number(wish.version), settings)
         now = found.aliases.get(wish.alias)
-        _check_expected(wish, found, now)
+        check_expected(found, wish.alias, wish.expect, now)
         if version.retired or version.version in retired(entries):
             raise BadInput(f"{version.address} is retired, so no alias can be moved to it any more.")
         check_approver(rules, wish.alias, promoter=actor, author=version.author, approver=wish.approver)
         _check_order(rules, wish.alias, version, entries)
-        evidence = _evidence(wish, rules, version, ledger, settings)
+        evidence = _evidence(wish, rules, version, now, ledger, settings)
         body: dict[str, Any] = {**asked, "version": version.version, "kind": found.kind, "digest": version.digest, "author": version.author}
         body |= {"previous": now, "gate": evidence.seq if evidence else None}
         if now == version.version:
@@ -86,7 +86,7 @@ def audited(ledger: Ledger, actor: str, asked: Mapping[str, Any]) -> Iterator[No
     """Put a try that fails into the log, with the reason."""
     try:
         yield
-    except LabError as error:
+    except Exception as error:
         plain = {name: value if isinstance(value, int | None) else str(value)[:500] for name, value in asked.items()}
         with contextlib.suppress(StoreError):  # what was wrong first is what the promoter has to hear
             audit.append(ledger, "refused", actor, {**plain, "reason": str(error), "error": type(error).__name__})
@@ -100,12 +100,13 @@ def _number(version: int | str) -> int:
     return int(text)
 
 
-def _check_expected(wish: Wish, found: Name, now: int | None) -> None:
-    if wish.expect is not None and (wish.expect or None) != now:
-        seen = f"version {wish.expect}" if wish.expect else "nowhere"
+def check_expected(found: Name, alias: str, expect: int | None, now: int | None) -> None:
+    """Raise Conflict where the alias is not where somebody saw it (0: nowhere; None: he did not look)."""
+    if expect is not None and (expect or None) != now:
+        seen = f"version {expect}" if expect else "nowhere"
         at = "nowhere" if now is None else f"at version {now}"
         raise Conflict(
-            f"{found.name}@{wish.alias} is {at} now, not {seen} as you saw it. Look at the history, then decide again.", {"version": now}
+            f"{found.name}@{alias} is {at} now, not {seen} as you saw it. Look at the history, then decide again.", {"version": now}
         )
 
 
@@ -118,7 +119,7 @@ def _check_order(rules: Rules, alias: str, version: Resolved, entries: Sequence[
         )
 
 
-def _evidence(wish: Wish, rules: Rules, version: Resolved, ledger: Ledger, settings: Settings) -> Entry | None:
+def _evidence(wish: Wish, rules: Rules, version: Resolved, now: int | None, ledger: Ledger, settings: Settings) -> Entry | None:
     from llmops_lab.flows import gate as gates  # brings numpy
 
     if wish.gate is not None:
@@ -131,7 +132,9 @@ def _evidence(wish: Wish, rules: Rules, version: Resolved, ledger: Ledger, setti
             f"{version.address} has passed no gate, and {wish.alias} asks for one. Run it: lab.gate('{version.address}', ...), or "
             f"llmops-lab run gate."
         )
-    missing = counts(from_dict(found.body["result"]), digest=version.digest, required=gates.required(settings, wish.alias))
+    replaces = f"{version.name}/{now}" if now not in (None, version.version) else ""
+    result, required = from_dict(found.body["result"]), gates.required(settings, wish.alias)
+    missing = counts(result, digest=version.digest, required=required, replaces=replaces)
     if missing:
         raise GateFailed(f"{version.address} cannot go to {wish.alias}: {missing} (audit entry {found.seq}, {found.at[:19]} UTC).")
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from llmops_lab.errors import BadInput
 from llmops_lab.flows.audit import person
 from llmops_lab.flows.move_alias import Planned, last_move, move, settle
-from llmops_lab.flows.promote import Released, audited
+from llmops_lab.flows.promote import Released, audited, check_expected
 from llmops_lab.flows.resolve import resolve
 from llmops_lab.governance.approvals import Rules
 from llmops_lab.governance.release import earlier, moves, retired
@@ -15,18 +15,19 @@ from llmops_lab.store.ledger import open_ledger
 from llmops_lab.track.registry import Registry
 
 
-def rollback(name: str, alias: str, settings: Settings, *, why: str = "") -> Released:
+def rollback(name: str, alias: str, settings: Settings, *, why: str = "", expect: int | None = None) -> Released:
     """Move the alias to the version that it had before; repeated, it goes back further. Retired versions are passed over.
 
+    ``expect``: the version that is to be taken back; where the alias is at another one by now, Conflict.
     Raises BadInput where there is none, TamperedRelease or TamperedPrompt where that version is not what it was, Conflict.
     """
-    rules, registry, ledger = Rules.of(settings.release), Registry(settings), open_ledger(settings)
-    actor = person(settings)
+    registry, ledger, actor = Registry(settings), open_ledger(settings), person(settings)
     with audited(ledger, actor, {"name": name, "alias": alias, "why": why, "rollback": True}):
-        rules.checked(alias)
+        Rules.of(settings.release).checked(alias)
         settle(name, registry, ledger)
         found, entries = registry.find(name), audit.entries(ledger, name=name)
         now = found.aliases.get(alias)
+        check_expected(found, alias, expect, now)
         there = {version.version for version in registry.versions(name) if not version.retired}  # one can be deleted in MLflow
         candidates = [each for each in earlier(moves(entries, alias), now, retired(entries)) if each in there]
         if not candidates:

@@ -68,8 +68,9 @@ def retired(entries: Iterable[Entry]) -> frozenset[int]:
 
 
 def gate_of(entries: Sequence[Entry], digest: str) -> Entry | None:
-    """The newest gate of the content with this digest."""
-    return next((entry for entry in reversed(entries) if entry.kind == "gate" and entry.body.get("digest") == digest), None)
+    """The newest gate of the content with this digest: the one that was held last, whenever it was filed."""
+    found = [entry for entry in entries if entry.kind == "gate" and entry.body.get("digest") == digest]
+    return max(found, key=lambda entry: (entry.body["result"]["when"], entry.seq), default=None)
 
 
 def was_in(entries: Iterable[Entry], alias: str, digest: str) -> bool:

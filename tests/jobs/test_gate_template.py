@@ -110,6 +110,35 @@ def test_an_alias_whose_server_does_not_answer_goes_back_to_where_it_was(project
     assert at("staging") == 2
 
 
+def test_a_first_version_whose_server_does_not_answer_stays_and_the_message_says_so(project):
+    lab.prompts.save(GOOD, "first")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(LabError, match="did not answer as it must") as told:
+            deploy.go_live(Wish("first", 1, "dev"), load(), port=taken.getsockname()[1])
+    assert "could not be rolled back, so first@dev still points at version 1" in str(told.value)
+    assert "no earlier version to go back to" in str(told.value) and deploy.current("first", "dev", load()) == "first/1"
+
+
+def test_what_somebody_released_meanwhile_is_not_rolled_back(project):
+    for version in (1, 2):
+        lab.promote("support", version, "dev")
+    released = lab.promote("support", 3, "dev")
+    lab.promote("support", 1, "dev", why="a colleague was faster")
+    assert "not rolled back, for somebody moved it meanwhile: support@dev is at version 1" in deploy._take_back(released, load())
+    assert at("dev") == 1
+
+
+def test_a_bundle_is_deployed(project):
+    lab.bundle("app", prompts={"main": "support/2"}, model="echo")
+    standing = deploy.contender("app/1")
+    gate = lab.gate(standing.spec, None, "rows.csv", expected="answer", floor=0.8, alias="staging", progress=False).check()
+    side = gate.result.candidate
+    live = deploy.go_live(Wish(side.registered, side.version, "staging"), load(), question="ping")
+    assert (live.released.kind, live.reply) == ("bundle", "ping") and deploy.current("app", "staging", load()) == "app/1"
+
+
 def test_a_smoke_test_asks_with_a_key_of_its_own_where_there_are_keys_and_ends_it(project):
     from llmops_lab.flows import keys
 
