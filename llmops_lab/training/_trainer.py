@@ -38,6 +38,9 @@ def lean_trainer() -> type:
                 return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
             return _loss_of_answers(model, inputs, num_items_in_batch)
 
+        def _send_telemetry(self) -> None:
+            """A tuning tells nobody but MLflow: trl's own reports to the model hub that a trainer was made."""
+
         def create_model_card(self, *_: Any, **__: Any) -> None:
             """Ours is written at the end, with the verdict in it."""
 

@@ -16,6 +16,7 @@ tried. On a GPU the longest batch is run as well, and what it took counts where 
 from __future__ import annotations
 
 import json
+import math
 import struct
 import time
 from collections.abc import Sequence
@@ -58,7 +59,7 @@ def estimate(base: Path, rows: Sequence[Encoded], validation: Sequence[Encoded],
     width = 2 if device == "cuda" and recipe.method != "full" else 4
     tokens = max(_padded(batch) for batch in batches_of(rows, recipe))
     longest = max(len(each.ids) for each in rows)
-    steps = round(sft.steps_an_epoch(rows, recipe) * recipe.epochs)
+    steps = math.ceil(sft.steps_an_epoch(rows, recipe) * recipe.epochs)
     in_all = round(sum(_padded(batch) for batch in batches_of(rows, recipe)) * recipe.epochs)
     parts = _parts(base, _config(base), recipe, width, tokens, longest, checkpointed=device == "cuda")
     a_token, peak = _measured(base, rows, recipe)

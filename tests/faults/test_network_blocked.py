@@ -123,6 +123,18 @@ if "--alone" in sys.argv:
 """
 )
 
+TUNE = """
+import llmops_lab as lab
+from llmops_lab.flows import tune, tune_data
+from tests.training import route
+
+train, test = route.write("train.jsonl", route.rows(7, 16)), route.write("test.jsonl", route.rows(9, 4, fresh=True))
+sets = tune_data.read_sets(train, validation=test, test=test)
+tuned = tune.tune(tune.plan("tiny", sets, tune.recipe_for("tiny", epochs=1, rank=2)))
+assert lab.ask("Hello", model=tuned.model, params={"max_tokens": 2}, track=False).text
+print("tuned")
+"""
+
 
 @pytest.fixture(scope="module")
 def namespace():
@@ -172,3 +184,10 @@ def test_nothing_reaches_out_and_nothing_hangs(run, tmp_path, mlflow_store, name
     counted = len(namespace) > 1 and "True" in run(NATIVE).stdout
     done = run(WORK, *full([], ["--demo"]), *(["--alone"] if counted else []), seconds=full(200, 500))
     assert done.returncode == 0 and done.stdout.rstrip().endswith("all ok"), done.stdout + done.stderr[-6000:]
+
+
+@pytest.mark.timeout(full(240, 600))
+def test_a_tuning_asks_no_hub_and_reports_to_nobody(run):
+    pytest.importorskip("trl")
+    done = run(TUNE, seconds=200)
+    assert done.returncode == 0 and done.stdout.split() == ["tuned"], done.stdout + done.stderr[-6000:]
