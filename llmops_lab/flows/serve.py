@@ -58,7 +58,7 @@ def serve(names: Sequence[str], *, host: str, port: int, share: float | None, re
         )
         for release in shelf.current.values():
             metrics.serving(release.name, release.version, release.digest)
-        desk = Desk(shelf, gate, books, Cache(ledger, say), metrics, journal)
+        desk = Desk(shelf, gate, books, Cache(ledger, say), metrics, journal, patience_s=settings.timeout)
         tasks = [functools.partial(follow, name, shelf, metrics, settings, say=say) for name in shelf.current]
         app = make_app(desk, ledger, books, tasks=tasks, say=say)
         url = f"http://{f'[{host}]' if ':' in host else host}:{at.getsockname()[1]}/v1"

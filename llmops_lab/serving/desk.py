@@ -9,7 +9,7 @@ import time
 import uuid
 from dataclasses import dataclass
 
-from llmops_lab.errors import BadInput, ProviderFault
+from llmops_lab.errors import BadInput, LabError, ProviderFault
 from llmops_lab.records import Reply, Request, output_limit
 from llmops_lab.serving import http
 from llmops_lab.serving.cache import Cache
@@ -50,15 +50,18 @@ class _Visit:
 
 
 class Desk:
-    """Answers chat completions."""
+    """Answers chat completions. A caller who reads nothing for ``patience_s`` has gone."""
 
-    def __init__(self, shelf: Shelf, gate: Gate, books: Books, cache: Cache, metrics: Metrics, journal: Journal) -> None:
+    def __init__(
+        self, shelf: Shelf, gate: Gate, books: Books, cache: Cache, metrics: Metrics, journal: Journal, *, patience_s: float
+    ) -> None:
         self.shelf, self.gate, self.metrics, self.journal = shelf, gate, metrics, journal
-        self._books, self.cache = books, cache
+        self._books, self.cache, self._patience_s = books, cache, patience_s
         self._in_flight = 0
 
     async def chat(self, scope: http.Scope, receive: http.Receive, send: http.Send) -> None:
         """POST /v1/chat/completions."""
+        send = http.patient(send, self._patience_s)
         visit = _Visit(Call(f"chatcmpl-{random.getrandbits(128):032x}"), send, http.headers_of(scope))
         self._in_flight += 1
         self.metrics.in_flight.inc()
@@ -70,6 +73,9 @@ class Desk:
                 await http.refuse(send, error, visit.marks)
         except http.Gone:
             visit.call.status = "client_gone"
+        except LabError as error:  # of the ledger: the endpoint says the same to the caller
+            visit.call.status, visit.call.message = "unavailable", str(error)
+            raise
         except BaseException as error:
             cut = isinstance(error, asyncio.CancelledError)  # the server ends, and its patience with this request has
             visit.call.status, visit.call.message = "cut_off" if cut else "internal_error", f"{type(error).__name__}: {error}"

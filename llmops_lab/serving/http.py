@@ -57,6 +57,19 @@ async def _read(receive: Receive, headers: Headers) -> bytes:
     return b"".join(pieces)
 
 
+def patient(send: Send, seconds: float) -> Send:
+    """The same ``send``, which raises Gone when the client has read nothing of what came before for so long."""
+
+    async def sent(message: MutableMapping[str, Any]) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await send(message)
+        except TimeoutError:
+            raise Gone from None
+
+    return sent
+
+
 async def answer(send: Send, status: int, body: bytes, headers: list[tuple[bytes, bytes]], *, kind: bytes = b"application/json") -> None:
     """One whole answer."""
     length = str(len(body)).encode()

@@ -64,9 +64,11 @@ class _Joined:
             self._to.write(head)
 
     def close(self) -> None:
-        """Send what waits, and close."""
+        """Send what waits, and close; a client that does not read it is not waited for without end."""
         self._flush()
         self._to.close()
+        if self._to.get_write_buffer_size():
+            asyncio.get_running_loop().call_later(GRACE_S, self._to.abort)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._to, name)

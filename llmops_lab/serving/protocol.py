@@ -19,6 +19,8 @@ from llmops_lab.redact import redact
 _OURS = frozenset({"model", "messages", "stream", "stream_options", "n", "tools", "prompt_variables", "prompt", "max_completion_tokens"})
 _SILENT = frozenset({"user", "metadata", "store", "service_tier", "prompt_cache_key", "safety_identifier"})  # these change no reply
 _NOTHING: Mapping[str, Any] = {"frequency_penalty": 0, "presence_penalty": 0, "logit_bias": {}, "response_format": {"type": "text"}}
+_MOST_TOKENS = 10**9
+_EXACT = 2**53  # the largest whole number that every reader of JSON keeps
 _KINDS = {
     # The fault of an upstream: HTTP status, type and code of the error that the caller gets.
     "rate_limited": (429, "rate_limit_error", "upstream_rate_limited"),
@@ -171,9 +173,9 @@ def _params(body: Mapping[str, Any]) -> dict[str, Any]:
     if limit is not None:
         params["max_tokens"] = limit
     if "max_tokens" in params and (
-        isinstance(params["max_tokens"], bool) or not isinstance(params["max_tokens"], int) or params["max_tokens"] < 1
+        isinstance(params["max_tokens"], bool) or not isinstance(params["max_tokens"], int) or not 1 <= params["max_tokens"] <= _MOST_TOKENS
     ):
-        raise _wrong("max_tokens", f"max_tokens must be a whole number of at least 1, not {params['max_tokens']!r:.80}.")
+        raise _wrong("max_tokens", f"max_tokens must be a whole number from 1 to {_MOST_TOKENS:,}, not {params['max_tokens']!r:.80}.")
     temperature = params.get("temperature", 0)
     if isinstance(temperature, bool) or not isinstance(temperature, int | float) or temperature < 0:
         raise _wrong("temperature", f"temperature must be a number of at least 0, not {temperature!r:.80}.")
@@ -198,6 +200,8 @@ def feedback_of(raw: bytes) -> tuple[str, dict[str, Any]]:
     value = body.get("value")
     if not isinstance(value, bool | int | float | str) or (isinstance(value, str) and not 0 < len(value) <= 200):
         raise _wrong("value", "value must be true, false, a number, or a text of up to 200 characters.")
+    if isinstance(value, int) and abs(value) > _EXACT:
+        raise _wrong("value", f"value must be a number up to {_EXACT:,}.")
     comment = _text(body, "comment")
     if len(comment) > 4000:
         raise _wrong("comment", "comment must have 4,000 characters at most.")

@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlsplit
 
 import openai
 import pytest
@@ -145,6 +146,18 @@ def test_a_client_that_goes_cancels_the_call_upstream(front, upstream, stream):
     assert gone.wait(1.5)  # before the server's own patience of 2 s would have ended it
     until(lambda: front.counter("llmops_lab_errors_total", kind="client_gone") == before + 1)
     assert front.counter("llmops_lab_in_flight_requests") == 0
+
+
+def test_a_client_that_reads_nothing_does_not_hold_a_place_for_ever(front):
+    before = front.counter("llmops_lab_errors_total", kind="client_gone")
+    parts, asked = urlsplit(front.url), json.dumps(body(front.names[0], "a" * 3_000_000, stream=True)).encode()
+    with socket.socket() as caller:
+        caller.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        caller.connect((parts.hostname, parts.port))
+        caller.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(asked) + asked)
+        until(lambda: front.counter("llmops_lab_in_flight_requests") == 1)
+        until(lambda: front.counter("llmops_lab_in_flight_requests") == 0)
+        assert front.counter("llmops_lab_errors_total", kind="client_gone") == before + 1
 
 
 def test_sigterm_lets_requests_in_flight_end(upstream, tmp_path):

@@ -5,6 +5,7 @@ import signal
 import socket
 import urllib.error
 import urllib.request
+from urllib.parse import urlsplit
 
 import openai
 import pytest
@@ -74,7 +75,9 @@ REFUSED = [
     (body("tiny", logprobs=True), 400, "unsupported_value"),
     (body("tiny", stream="yes"), 400, "invalid_value"),
     (body("tiny", max_tokens=0), 400, "invalid_value"),
+    (body("tiny", max_tokens=10**400), 400, "invalid_value"),
     (body("tiny", temperature=-1), 400, "invalid_value"),
+    ('{"model": "tiny", "messages": [{"role": "user", "content": "a"}], "temperature": 1e999}', 400, "invalid_json"),
     (body("tiny", top_p=7), 400, "bad_request"),
     (body("tiny", nonsense=7), 400, "bad_request"),
     (body("tiny", "word " * 5000), 400, "bad_request"),
@@ -121,6 +124,20 @@ def test_without_keys_only_this_machine_is_answered(tiny):
     assert place.code == 2 and "keys create" in place.err and not place.out
 
 
+def test_an_answer_is_one_piece_and_a_head_without_a_body_does_not_wait(tiny):
+    parts = urlsplit(tiny.url)
+    with socket.create_connection((parts.hostname, parts.port), timeout=60) as caller:
+        data = json.dumps(body("tiny", QUESTION)).encode()
+        for _ in range(2):
+            caller.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(data) + data)
+            assert caller.recv(65536).endswith(b"}}")
+        caller.sendall(b"HEAD /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        head = caller.recv(65536)
+        assert head.startswith(b"HTTP/1.1 200") and head.endswith(b"\r\n\r\n")
+        caller.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        assert caller.recv(65536).endswith(b"}") and caller.recv(1) == b""
+
+
 def test_metrics_and_health(tiny):
     before = {name: tiny.counter(f"llmops_lab_{name}") for name in ("requests_total", "errors_total", "tokens_total")}
     tiny.chat("a new question for the counters")
@@ -144,6 +161,8 @@ def test_feedback_belongs_to_a_request(tiny):
     assert status == 200 and json.loads(said)["request_id"] == answer.id
     assert tiny.refused("/v1/feedback", {"request_id": "chatcmpl-none", "value": True})[0] == 404
     assert tiny.refused("/v1/feedback", {"request_id": answer.id})[1]["param"] == "value"
+    assert tiny.refused("/v1/feedback", {"request_id": answer.id, "value": -(10**400)})[1]["param"] == "value"
+    assert tiny.refused("/v1/feedback", b'{"request_id": "a", "value": 1e999}')[1]["code"] == "invalid_json"  # no number in JSON
     ledger = until(lambda: tiny.place.count("served_feedback"))
     assert ledger == 1 and b"a" * 24 not in (tiny.place.home / "lab.db").read_bytes()
 
