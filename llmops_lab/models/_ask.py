@@ -153,7 +153,8 @@ def most_it_can_cost(request: Request, price: Price, timeout: float) -> float:
     """Upper bound in USD of one try: no token is shorter than a byte, and the reply ends at its limit of tokens."""
     size = sum(len(message.role) + 8 for message in request.messages) + len(request.text.encode("utf-8", "replace"))
     images = sum(part.get("type") != "text" for m in request.messages if not isinstance(m.content, str) for part in m.content)
-    size += sum(len(canonical(each)) for each in (request.schema, *request.tools) if each)
+    said = [each for each in request.params.values() if isinstance(each, Mapping | list | tuple)]  # a form of the reply, say
+    size += sum(len(canonical(each)) for each in (request.schema, *request.tools, *said) if each)
     reply = output_limit(request.params)
     tokens: float = (price.input or 0.0) * (size + images * _TOKENS_PER_IMAGE) + (price.output or 0.0) * reply
     return tokens + (price.gpu_hour or 0.0) * timeout / 3600.0

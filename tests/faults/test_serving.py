@@ -258,6 +258,17 @@ def test_a_budget_holds_under_many_callers_at_once_and_over_a_restart(guarded, u
     assert f"{9} of 10 USD spent" in served.place.run("keys", "list").out
 
 
+def test_all_that_is_sent_counts_towards_what_a_call_may_cost(upstream, tmp_path):
+    (tmp_path / "pyproject.toml").write_text(PRICES.replace("input = 0.0", "input = 1_000_000.0"))
+    served = Served(tmp_path, SPEC.format(url=upstream.url))
+    served.key = served.place.run("keys", "create", "some", "--budget", "1000").out.strip()
+    form = {"type": "json_schema", "json_schema": {"name": "form", "schema": {"type": "object", "description": "word " * 400}}}
+    with served:
+        status, error = served.refused("/v1/chat/completions", body(served.names[0], "form", max_tokens=2, response_format=form))
+        assert (status, error["code"], upstream.count("form")) == (429, "insufficient_quota", 0)
+        assert served.send("/v1/chat/completions", body(served.names[0], "form", max_tokens=2))[0] == 200
+
+
 def test_what_may_have_been_paid_for_counts_as_spent(guarded, upstream):
     served, key = guarded
     mean = key("mean", "--budget", "100")
