@@ -15,6 +15,7 @@ from llmops_lab.flows.deliver import deliver
 from llmops_lab.flows.resolve import address
 from llmops_lab.flows.serve_follow import follow
 from llmops_lab.flows.serve_release import is_model, load
+from llmops_lab.grids.loop import quick_handover
 from llmops_lab.plugins import names as plugin_names
 from llmops_lab.redact import redact
 from llmops_lab.serving.app import make_app
@@ -42,7 +43,7 @@ def serve(names: Sequence[str], *, host: str, port: int, share: float | None, re
     at = bound(host, port)
     with at:
         ledger = open_ledger(settings)
-        gate = Gate(ledger)
+        gate = Gate(ledger, say)
         _check_open(host, gate)
         lost = settle_dead(ledger)
         if lost:
@@ -62,7 +63,8 @@ def serve(names: Sequence[str], *, host: str, port: int, share: float | None, re
         tasks = [functools.partial(follow, name, shelf, metrics, settings, say=say) for name in shelf.current]
         app = make_app(desk, ledger, books, tasks=tasks, say=say)
         url = f"http://{f'[{host}]' if ':' in host else host}:{at.getsockname()[1]}/v1"
-        return run(app, at, ready=lambda: ready(url, gate.guarded))
+        with quick_handover():  # the event loop does not wait long for the threads that write
+            return run(app, at, ready=lambda: ready(url, gate.guarded))
 
 
 def _check(names: Sequence[str]) -> None:

@@ -68,11 +68,12 @@ class Office:
         await http.answer(send, 200, encode({"object": "list", "data": data}), [])
 
     async def health(self, scope: http.Scope, receive: http.Receive, send: http.Send) -> None:
-        """GET /health: ``ok``, or ``stuck`` while a newer version is wanted that cannot be served. Details for insiders alone."""
-        shelf = self._desk.shelf
-        body: dict[str, Any] = {"status": "stuck" if shelf.problems else "ok"}
-        with contextlib.suppress(ApiError):
+        """GET /health: ``ok``, or ``stuck`` while what is wanted cannot be known or served. Details for insiders alone."""
+        shelf, unknown = self._desk.shelf, self._desk.gate.problem
+        body: dict[str, Any] = {"status": "stuck" if shelf.problems or unknown else "ok"}
+        with contextlib.suppress(ApiError, LabError):
             await self._insider(scope)
+            body["keys"] = {"asked_for": self._desk.gate.guarded, "problem": redact(unknown)}
             body["releases"] = [
                 {
                     "name": name,

@@ -50,10 +50,11 @@ class Gate:
     ``follow`` looks once a second whether keys were made or revoked, so the event loop itself reads no ledger.
     """
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    def __init__(self, ledger: Ledger, say: Callable[[str], None]) -> None:
+        self._ledger, self._say = ledger, say
         self._holders: dict[str, Holder] = {}
         self.guarded = False
+        self.problem = ""
         self._take(listed(ledger))
 
     def _take(self, keys: Sequence[ApiKey]) -> None:
@@ -70,8 +71,14 @@ class Gate:
             await asyncio.sleep(_REFRESH_S)
             try:
                 self._take(await asyncio.to_thread(listed, self._ledger))
-            except StoreError:
+            except StoreError as error:
+                if not self.problem:
+                    self._say(f"keys cannot be looked up, so none that was revoked since is known: {error}")
+                self.problem = str(error)
                 continue
+            if self.problem:
+                self._say("keys can be looked up again")
+            self.problem = ""
 
     async def admit(self, headers: Headers) -> Holder | None:
         """The key that a request came with; None while there are none. Raises ApiError 401, 403 or 429."""

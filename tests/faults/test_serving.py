@@ -325,3 +325,17 @@ def test_a_ledger_that_was_lost_lets_no_budget_be_passed(guarded, upstream):
         status, error = served.refused("/v1/chat/completions", body(served.names[0], "after", max_tokens=1), key=lost)
         assert (status, error["code"]) in [(503, "ledger_unavailable"), (429, "insufficient_quota"), (401, "invalid_api_key")]
     assert upstream.count("after") == 0
+
+
+def test_keys_that_cannot_be_looked_up_are_told(guarded):
+    served, _ = guarded
+    assert served.health()["status"] == "ok" and served.health()["keys"] == {"asked_for": True, "problem": ""}
+    ledger = served.place.home / "lab.db"
+    ledger.rename(served.place.home / "away.db")
+    ledger.write_bytes(b"no database " * 1000)
+    until(lambda: served.health()["status"] == "stuck")
+    assert served.health()["keys"]["problem"] and "keys cannot be looked up" in served.log
+    assert served.send("/v1/models")[0] == 200  # what was known stands
+    ledger.unlink()
+    (served.place.home / "away.db").rename(ledger)
+    until(lambda: served.health()["status"] == "ok")
