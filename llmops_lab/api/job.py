@@ -77,7 +77,7 @@ class Job:
     @property
     def seen(self) -> Seen:
         """How it stands now, as the flows take it."""
-        if not self._seen.has_ended:
+        if not (self._seen.has_ended and self._seen.record.mlflow_run_id):  # MLflow hears of the end after the ledger
             self._seen = look_at_job.look(self.id, _settings.load())
         return self._seen
 

@@ -110,7 +110,8 @@ def _help(options: argparse.Namespace) -> int:
     from llmops_lab.jobs.templates import summary
 
     path, declared = parameters_of(options.template)
-    print(inert(f"{options.template}: {summary(path)}\n\nparameters (-p name=value):\n{usage(declared)}"))
+    about = summary(path)
+    print(inert(f"{options.template}{': ' if about else ''}{about}\n\nparameters (-p name=value):\n{usage(declared)}"))
     return int(ExitCode.DONE)
 
 

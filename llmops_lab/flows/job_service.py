@@ -18,7 +18,7 @@ from llmops_lab.errors import BadInput, StoreError
 from llmops_lab.flows.end_job import end_queued
 from llmops_lab.flows.reap_jobs import reap
 from llmops_lab.jobs import gpus, kernels, service, warm
-from llmops_lab.jobs.record import read_record
+from llmops_lab.jobs.record import now, read_record
 from llmops_lab.settings import Settings
 from llmops_lab.store import jobs
 from llmops_lab.store._owner import is_here
@@ -89,6 +89,7 @@ class _Queue:
         self._runners: dict[str, int] = {}
         self._starts: dict[str, int] = {}
         self._environments: dict[str, dict[str, str]] = {}
+        self._away = 0.0  # since when the ledger does not answer
         self.nursery.ready()
 
     @property
@@ -102,6 +103,20 @@ class _Queue:
             self._heard(message)
         if not Path(self._home).is_dir():
             return None  # the project was deleted
+        try:
+            busy = self._turned()
+        except StoreError as error:  # jobs that wait, and their environments, are kept until it is back
+            return self._without_ledger(error)
+        self._away = 0.0
+        return busy
+
+    def _without_ledger(self, error: StoreError) -> service.Busy | None:
+        if not self._away:
+            self._away = time.monotonic()
+            print(f"{now()} {error}", file=sys.stderr, flush=True)
+        return service.Busy() if time.monotonic() - self._away < self.settings.job_idle else None
+
+    def _turned(self) -> service.Busy | None:
         reap(self.settings)
         ledger = open_ledger(self.settings)
         running = jobs.listed(ledger, states=["running"], limit=1000)

@@ -85,7 +85,7 @@ def _begun(teller: Teller, ledger: Ledger, settings: Settings, stop: process.Sto
     except Exception as error:  # whatever it is, it is how the job ended
         ended = outcome.of_exception(error, teller.record.cell)
         if stop.reason:
-            ended = outcome.failed("Cancelled", f"cancelled: {stop.reason}", teller.record.cell, state="cancelled")
+            ended = outcome.failed("Cancelled", f"stopped by {stop.reason}", teller.record.cell, state="cancelled")
         _close(teller, ended)
         return ended
     finally:

@@ -99,7 +99,7 @@ class _Attempt:
     def _cut_short(self, saver: asyncio.Future[None]) -> Outcome:
         cell = self._progress.cell
         if self._plan.stop.reason:
-            return outcome.failed("Cancelled", f"cancelled: {self._plan.stop.reason}", cell, state="cancelled")
+            return outcome.failed("Cancelled", f"stopped by {self._plan.stop.reason}", cell, state="cancelled")
         trouble = saver.exception() if saver.done() else None
         if isinstance(trouble, Exception):
             return outcome.of_exception(trouble, cell)

@@ -43,8 +43,9 @@ _MODULES = (
     "ipykernel.zmqshell",
     "IPython.core.magics",
 )
-# What libraries read once, when they are loaded: a kernel that is to have another value of these is started cold.
+# Read once, by libraries as they are loaded: a kernel that is to have another value is started cold.
 _READ_AT_LOAD = ("PYTHON", "LD_", "MALLOC_", "OMP_", "MKL_", "OPENBLAS_", "VIRTUAL_ENV")
+_ONE_THREAD = {"JE_ARROW_MALLOC_CONF": "background_thread:false"}  # else pyarrow, which mlflow loads, starts one
 Run = Callable[[Path, Any], int]
 """Runs the job in a folder, with this class of kernel manager (None: the kernel's own); gives the exit code."""
 
@@ -93,8 +94,8 @@ class Nursery:
     def _begin(self) -> None:
         self._line, theirs = socket.socketpair()
         with theirs:
-            words = [*self._command, str(theirs.fileno())]
-            self._process = subprocess.Popen(words, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)  # noqa: S603
+            words, alone = [*self._command, str(theirs.fileno())], os.environ | _ONE_THREAD
+            self._process = subprocess.Popen(words, env=alone, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)  # noqa: S603
 
     def _died(self) -> None:
         self.close()

@@ -97,7 +97,15 @@ def test_the_parameters_reach_the_notebook(quick):
     job = lab.run(quick, person="ann", wait=True).check()
     assert job.logs() == "done ann\n" and job.parameters == {"person": "ann"}
     assert job.notebook.is_file() and lab.job(job.id).state == "succeeded"
-    assert until(lambda: lab.job(job.id).run_id is not None)
+    assert until(lambda: job.run_id is not None), "MLflow hears of the end after the ledger"
+
+
+def test_runners_are_forked_from_a_process_without_threads(place, quick):
+    lab.run(quick, wait=True).check()
+    (nursery,) = Path(f"/proc/{services(place / 'home')[0]}/task").glob("*/children")
+    process = Path("/proc", nursery.read_text().split()[0])
+    assert until(lambda: "libarrow" in (process / "maps").read_text()), "what it imports when nobody waits is there"
+    assert len(list((process / "task").iterdir())) == 1
 
 
 def test_a_job_that_waits_is_cancelled_without_having_begun(slow, quick):

@@ -19,6 +19,7 @@ from llmops_lab.flows.look_at_job import Seen, logs, why_waiting
 from llmops_lab.redact import redact
 
 _SECONDS_BETWEEN = 0.5
+_SECONDS_FOR_MLFLOW = 10.0  # what the card waits after the end for the id of the run
 _LINES = 40
 _STATIC_LINES = 12
 _LONGEST_LINE = 2000
@@ -49,6 +50,7 @@ class Card:
 
     def _watch(self, push: Callable[[dict[str, Any]], None], stopped: threading.Event) -> None:
         last: dict[str, Any] = {}
+        over = 0.0
         while not stopped.is_set():
             try:
                 state = self.state()
@@ -57,7 +59,8 @@ class Card:
             if _without_clock(state) != _without_clock(last):
                 push(state)
                 last = state
-            if state.get("over"):
+            over = over or (time.monotonic() if state.get("over") else 0.0)
+            if over and (state.get("run_id") or time.monotonic() - over > _SECONDS_FOR_MLFLOW):
                 return
             stopped.wait(_SECONDS_BETWEEN)
 
