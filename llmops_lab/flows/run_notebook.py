@@ -10,7 +10,7 @@ from llmops_lab.errors import BadInput
 from llmops_lab.flows import run_job
 from llmops_lab.flows.check_job import looked_up
 from llmops_lab.flows.settle_job import side_folder
-from llmops_lab.flows.submit_job import put_away
+from llmops_lab.flows.submit_job import alone_in, put_away
 from llmops_lab.jobs import notebook, parameters
 from llmops_lab.jobs.record import NOTEBOOK, RUN_FILE, JobRecord, JobSpec, new_id, now, queued, read_record, write_record
 from llmops_lab.jobs.teller import Heard
@@ -33,9 +33,6 @@ def run_notebook(
     target = target or side_folder(settings, job) / NOTEBOOK
     if not target.parent.is_dir():
         raise BadInput(f"the output folder {target.parent} does not exist. Make it first.")
-    file = _record_file(target)
-    if (target.parent / file).exists():
-        _put_away(target, file, settings)
     spec = JobSpec(
         id=job,
         template=str(Path(source).absolute()) if source and "://" not in source else redact(source),
@@ -48,8 +45,11 @@ def run_notebook(
         cwd=str(Path.cwd()),
     )
     record = queued(spec).but(notebook=target.name)
-    write_record(target.parent, record, file)
-    jobs.put(ledger, spec.to_json() | {"file": file}, record.to_json(), name=Path(spec.template).stem or "notebook")
+    with alone_in(target.parent):
+        file = _record_file(target)
+        _put_away(target, file, settings)
+        write_record(target.parent, record, file)
+        jobs.put(ledger, spec.to_json() | {"file": file}, record.to_json(), name=Path(spec.template).stem or "notebook")
     return run_job.run(target.parent, settings=settings, on_event=on_event, file=file, nb=nb)
 
 
@@ -85,5 +85,5 @@ def _put_away(target: Path, file: str, settings: _settings.Settings) -> None:
     try:
         read_record(target.parent, file)
     except BadInput:
-        return  # what is no record is replaced in one step
+        return  # papermill's own output before, or none: it is replaced in one step
     put_away(target.parent, target.name, file, settings)

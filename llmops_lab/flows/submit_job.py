@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import math
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +58,13 @@ def submit(
         submitter=ledger.owner,
         cwd=str(Path.cwd()),
     )
-    shutil.copyfile(checked.path, folder / NOTEBOOK)
     record = queued(spec)
-    write_record(folder, record)
     home = {"queue": str(_settings.home_dir(settings))} if queue else {}
-    jobs.put(ledger, spec.to_json() | home, record.to_json(), name=Path(checked.template).stem)
+    with alone_in(folder):
+        put_away(folder, NOTEBOOK, RUN_FILE, settings)
+        shutil.copyfile(checked.path, folder / NOTEBOOK)
+        write_record(folder, record)
+        jobs.put(ledger, spec.to_json() | home, record.to_json(), name=Path(checked.template).stem)
     return spec
 
 
@@ -79,20 +83,31 @@ def _check_known(ledger: Ledger, after: Sequence[str]) -> None:
 
 
 def _folder(out: str | Path | None, job: str, settings: Settings) -> Path:
-    """The job's folder, made; what an earlier job left in it lies in ``previous/ID`` from now on."""
+    """The job's folder, made."""
     folder = Path(out).expanduser().absolute() if out else _settings.home_dir(settings) / "jobs" / job
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        has_earlier = (folder / RUN_FILE).exists() or (folder / NOTEBOOK).exists()
     except OSError as error:
         raise BadInput(f"{folder} cannot be the folder of a job: {error.strerror}. Name another one (out=, --out).") from error
-    if has_earlier:
-        put_away(folder, NOTEBOOK, RUN_FILE, settings)
     return folder
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Nobody else submits a job into this folder meanwhile."""
+    file = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(file)
 
 
 def put_away(folder: Path, page: str, file: str, settings: Settings) -> None:
     """Move an earlier job's notebook and record to ``previous/ID``. Raises BadInput while that job waits or runs."""
+    if not ((folder / page).exists() or (folder / file).exists()):
+        return
     try:
         earlier = read_record(folder, file).id
     except BadInput:

@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from llmops_lab.errors import BadInput, JobFailed, StoreError
 from llmops_lab.flows.reap_jobs import reap
+from llmops_lab.flows.submit_job import submit
 from llmops_lab.jobs.outcome import of_dead_kernel, of_error
 from llmops_lab.jobs.record import JobRecord, read_record, write_record
 from llmops_lab.settings import Settings
@@ -149,6 +151,24 @@ def test_a_process_that_has_the_number_of_a_killed_jobs_kernel_is_left_alone(pla
     finally:
         other.kill()
         other.wait()
+
+
+def test_of_two_who_submit_into_one_folder_at_once_one_is_refused(place, monkeypatch):
+    monkeypatch.chdir(place)
+    path = notebook(place / "both.ipynb", "1")
+    settings = Settings(home=str(place / "home"), tracking_uri=NOBODY)
+
+    def attempt(out):
+        try:
+            return submit(path, {}, out=out, settings=settings).id
+        except BadInput as error:
+            return "refused" if "which is queued" in str(error) else str(error)
+
+    with ThreadPoolExecutor(2) as pool:
+        for number in range(20):
+            ends = list(pool.map(attempt, [f"both-{number}"] * 2))
+            won = [end for end in ends if end != "refused"]
+            assert won == [read_record(place / f"both-{number}").id] and not (place / f"both-{number}" / "previous").exists(), ends
 
 
 def test_a_running_jobs_folder_is_not_another_ones(place):
