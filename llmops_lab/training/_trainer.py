@@ -81,6 +81,17 @@ def teller(tell: Callable[[Step, int], None] | None) -> Any:
     return Teller()
 
 
+def early_stop(patience: int) -> Any:
+    """Transformers' early stop, which also ends a training that was killed after it had stopped and before its model was saved."""
+    from transformers import EarlyStoppingCallback
+
+    class EarlyStop(EarlyStoppingCallback):  # type: ignore[misc]
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            control.should_training_stop |= self.early_stopping_patience_counter >= self.early_stopping_patience
+
+    return EarlyStop(patience)
+
+
 def step_of(line: dict[str, Any]) -> Step | None:
     """A line of trl's log as a Step; None for a line that tells neither loss."""
     if "loss" in line:

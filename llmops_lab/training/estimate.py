@@ -15,6 +15,7 @@ tried. On a GPU the longest batch is run as well, and what it took counts where 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import struct
@@ -30,26 +31,31 @@ from llmops_lab.training.tokens import Encoded
 
 _TORCH = 640 << 20
 _STEPS = 3
+_TIGHT = "  It will probably NOT fit: lower batch, max_length or rank, or use qlora."
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Steps, tokens and seconds to come, and bytes of memory at the peak (``parts`` says for what) beside those that are free."""
+    """Steps, tokens and seconds to come, and bytes of memory at the peak (``parts`` says for what) beside those that are free.
+
+    ``free`` is None where the system does not say; the limit of a container counts.
+    """
 
     steps: int
     tokens: int
     seconds: float
     memory: int
     parts: dict[str, int]
-    free: int
+    free: int | None
     device: str
 
     def __str__(self) -> str:
-        fits = "" if self.memory <= self.free else "  It will probably NOT fit: lower batch, max_length or rank, or use qlora."
+        fits = "" if self.free is None or self.memory <= self.free else _TIGHT
+        free = "nobody knows how much is" if self.free is None else _bytes(self.free)
         parts = ", ".join(f"{name} {_bytes(size)}" for name, size in self.parts.items())
         return (
             f"{self.steps:,} steps, {self.tokens:,} tokens, about {_seconds(self.seconds)} on {self.device}; "
-            f"about {_bytes(self.memory)} of memory ({parts}), {_bytes(self.free)} free.{fits}"
+            f"about {_bytes(self.memory)} of memory ({parts}), {free} free.{fits}"
         )
 
 
@@ -184,13 +190,27 @@ def _size(shape: Sequence[int]) -> int:
     return count
 
 
-def _device() -> tuple[str, int]:
+def _device() -> tuple[str, int | None]:
     import torch
 
-    if torch.cuda.is_available():
-        return "cuda", int(torch.cuda.mem_get_info()[0])
-    lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines()) if Path("/proc/meminfo").exists() else {}
-    return "cpu", int(lines.get("MemAvailable", "0 kB").split()[0]) * 1024
+    return ("cuda", int(torch.cuda.mem_get_info()[0])) if torch.cuda.is_available() else ("cpu", free_memory())
+
+
+def free_memory(root: Path = Path("/")) -> int | None:
+    """Bytes that this process can still have: of the machine, or of a container that holds it (cgroup v2); None where nobody says."""
+    try:
+        lines = dict(line.split(":", 1) for line in (root / "proc/meminfo").read_text().splitlines())
+        found = [int(lines["MemAvailable"].split()[0]) * 1024]
+        groups = next((line[3:] for line in (root / "proc/self/cgroup").read_text().splitlines() if line.startswith("0::")), "/")
+    except (OSError, KeyError, ValueError):
+        return None
+    place = Path(groups.lstrip("/"))
+    for folder in (root / "sys/fs/cgroup" / each for each in (place, *place.parents)):
+        with contextlib.suppress(OSError, ValueError, KeyError):  # no such file, or "max": no limit there
+            stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+            limit, used = (int((folder / f"memory.{name}").read_text()) for name in ("max", "current"))
+            found.append(max(0, limit - used + int(stat["inactive_file"])))
+    return min(found)
 
 
 def _bytes(count: float) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 
 from llmops_lab.errors import BadInput, UnknownName
 from llmops_lab.training import SMALL, checkpoint
-from llmops_lab.training._trainer import Step, lean_trainer, step_of, teller
+from llmops_lab.training._trainer import Step, early_stop, lean_trainer, step_of, teller
 from llmops_lab.training.tokens import IGNORED, Encoded
 
 METHODS = ("lora", "qlora", "full")
@@ -128,7 +128,7 @@ def trainer_for(
 ) -> Any:
     """The trainer, ready to go: the model loaded, the adapter in place. bfloat16 on a GPU, float32 on the CPU."""
     from datasets import Dataset
-    from transformers import AutoTokenizer, EarlyStoppingCallback, PrinterCallback
+    from transformers import AutoTokenizer, PrinterCallback
 
     model = load(base, recipe.method)
     every = _every(rows, recipe)
@@ -139,7 +139,7 @@ def trainer_for(
         eval_dataset=_dataset(Dataset, validation) if validation else None,
         processing_class=AutoTokenizer.from_pretrained(base, local_files_only=True, trust_remote_code=False),
         peft_config=None if recipe.method == "full" else _lora(model, rows, recipe),
-        callbacks=[EarlyStoppingCallback(recipe.patience)] if validation and recipe.patience else [],
+        callbacks=[early_stop(recipe.patience)] if validation and recipe.patience else [],
     )
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(teller(tell))

@@ -133,6 +133,44 @@ def test_a_training_that_goes_astray_ends_with_a_word(sets):
         tune.tune(planned(sets, method="full", learning_rate=1e9, epochs=4))
 
 
+def test_the_estimate_of_a_part_of_an_epoch_counts_steps_as_the_trainer_does(sets, tmp_path):
+    asked = planned(sets, epochs=0.3)
+    trainer = sft.trainer_for(asked.base.folder, asked.encoded, [], asked.recipe, work=tmp_path)
+    trainer.train()
+    assert tune.estimate(asked).steps == trainer.state.global_step == 2
+
+
+def test_free_memory_is_that_of_the_container_and_unknown_where_nobody_says(tmp_path):
+    assert estimate.free_memory(tmp_path) is None
+    assert "nobody knows how much is free." in str(estimate.Estimate(1, 1, 1.0, 1 << 40, {}, None, "cpu"))
+    files = {"proc/meminfo": "MemTotal: 99 kB\nMemAvailable:  9000 kB\n", "proc/self/cgroup": "0::/jobs/one\n"}
+    files |= {
+        f"sys/fs/cgroup/jobs/memory.{name}": text for name, text in (("max", "5000"), ("current", "4000"), ("stat", "inactive_file 7"))
+    }
+    files |= {"sys/fs/cgroup/jobs/one/memory.max": "max", "sys/fs/cgroup/jobs/one/memory.stat": "inactive_file 0"}
+    for name, text in list(files.items())[:2]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert estimate.free_memory(tmp_path) == 9000 * 1024
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert estimate.free_memory(tmp_path) == 1007
+
+
+def test_a_training_that_had_stopped_early_and_was_killed_before_it_was_saved_does_not_go_on(sets, monkeypatch):
+    asked = planned(sets, method="full", learning_rate=0.3, epochs=6, patience=1)  # steps that are far too large
+    with monkeypatch.context() as patch:
+        patch.setattr(sft, "_save", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            tune.tune(asked)
+    resumed = tune.tune(asked)
+    whole = tune.tune(asked)
+    assert whole.trained.stopped_early and resumed.trained.stopped_early and whole.trained.resumed_from == 0
+    assert resumed.trained.resumed_from == whole.trained.last_step == resumed.trained.last_step - 1
+    assert resumed.digest == whole.digest
+
+
 def test_what_is_chosen_where_nothing_is_asked_suits_the_size():
     assert (tune.recipe_for("tiny").learning_rate, tune.recipe_for("tiny").alpha) == (3e-3, 32)
     assert tune.recipe_for("tiny", learning_rate=0.5, alpha=7) == sft.Recipe(learning_rate=0.5, alpha=7)
