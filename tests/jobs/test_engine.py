@@ -17,6 +17,7 @@ from llmops_lab.flows.submit_job import submit
 from llmops_lab.jobs.outcome import of_dead_kernel, of_error
 from llmops_lab.jobs.record import JobRecord, read_record, write_record
 from llmops_lab.settings import Settings
+from llmops_lab.store.ledger import open_ledger
 from tests.jobs.endings import NOBODY, Job, of_job, told
 from tests.jobs.queues import notebook
 
@@ -196,6 +197,19 @@ def test_of_two_who_submit_into_one_folder_at_once_one_is_refused(place, monkeyp
             ends = list(pool.map(attempt, [f"both-{number}"] * 2))
             won = [end for end in ends if end != "refused"]
             assert won == [read_record(place / f"both-{number}").id] and not (place / f"both-{number}" / "previous").exists(), ends
+
+
+def test_a_job_of_another_machine_is_settled_once_it_was_silent_for_an_hour(place, monkeypatch):
+    monkeypatch.chdir(place)
+    settings = Settings(home=str(place / "home"), tracking_uri=NOBODY)
+    ledger = open_ledger(settings)
+    job = submit(notebook(place / "far.ipynb", "1"), {}, out=place / "far", settings=settings).id
+    for silent, settled in ((3000, []), (4000, [job])):
+        change = "UPDATE jobs SET state = 'running', owner = 'elsewhere:1:1', heartbeat = ? WHERE id = ?"
+        ledger.write((change, [(time.time() - silent, job)]))
+        assert [record.id for record in reap(settings) if record.id == job] == settled
+    record = read_record(place / "far")
+    assert record.state == "failed" and "on elsewhere has not been heard of" in record.error["message"]
 
 
 def test_a_running_jobs_folder_is_not_another_ones(place):
