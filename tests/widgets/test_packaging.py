@@ -11,7 +11,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-BUNDLES = {"grid.js", "grid.css", "diff.js", "diff.css", "rating.js", "rating.css", "page.js", "page.css", "THIRD-PARTY.txt"}
+BUNDLES = {
+    "grid.js",
+    "grid.css",
+    "diff.js",
+    "diff.css",
+    "rating.js",
+    "rating.css",
+    "job.js",
+    "job.css",
+    "page.js",
+    "page.css",
+    "THIRD-PARTY.txt",
+}
 NAME = "llmops_lab/widgets/static/"
 
 
@@ -20,7 +32,7 @@ def tree(tmp_path):
     """The sources alone, as a clone has them, and a machine without node."""
     made = tmp_path / "tree"
     left_out = shutil.ignore_patterns("node_modules", ".yarn", "static", "__pycache__")
-    for name in ("llmops_lab", "labextension"):
+    for name in ("llmops_lab", "labextension", "templates"):
         shutil.copytree(ROOT / name, made / name, ignore=left_out)
     for name in ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE", ".gitignore"):
         shutil.copy2(ROOT / name, made)
@@ -46,6 +58,7 @@ def test_without_node_the_package_comes_with_its_static_views_and_says_so(tree):
     assert "node was not found" in done.stdout + done.stderr
     names = zipfile.ZipFile(wheel).namelist()
     assert static_files(names) == set()
+    assert "llmops_lab/templates/finetune.ipynb" in names
     assert any(name.endswith("data/etc/jupyter/jupyter_server_config.d/llmops_lab.json") for name in names)
     done, made = build(tree, "sdist")
     assert done.returncode != 0  # others would have to build what it lacks
