@@ -181,6 +181,6 @@ def test_a_ledger_of_an_older_version_gets_the_tables_that_came_later(tmp_path, 
             older.execute(f"DROP TABLE {name}")
     assert {"jobs", "audit"} <= later
     ledger = Ledger(dialect_for(place))
-    assert {name: ledger.select(f"SELECT COUNT(*) FROM {name}") for name in later} == dict.fromkeys(later, [(0,)])
+    assert {name: ledger.select(f"SELECT COUNT(*) FROM {name}") for name in later} == {name: [(0,)] for name in later}
     assert ledger.grid("first")["grid"] == "g1"
     ledger.close()
