@@ -37,7 +37,8 @@ def place(tmp_path_factory, empty_mlflow):
     return run
 
 
-def test_finetune_ends_with_an_adapter_two_verdicts_and_one_plot(place):
+def test_finetune_ends_with_an_adapter_two_verdicts_and_one_plot(place, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")  # an earlier test's store
     files = {name: f"{name}.jsonl" for name in ("test", "general")}
     record, done = place("finetune", data="train.jsonl", **files, epochs=1, rank=4)
     assert done.returncode == 0 and record["state"] == "succeeded", done.stderr
