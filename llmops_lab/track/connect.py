@@ -124,6 +124,17 @@ def answering(settings: Settings) -> Iterator[Any]:
         raise (BadInput if refused else LabError)(f"MLflow says: {str(error).rstrip('.')}.") from error
 
 
+def pages(search: Callable[..., Any], first: str | None) -> Iterator[Any]:
+    """All that a search of the client finds, page after page; ``first`` is its first argument."""
+    token: str | None = None
+    while True:
+        page = search(first, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
 def shown(settings: Settings) -> str:
     """The tracking URI for a message, without its password."""
     return _without_password(tracking_uri(settings))

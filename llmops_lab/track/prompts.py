@@ -82,7 +82,9 @@ class Registry:
     def names(self) -> list[PromptName]:
         """All prompts, sorted by name."""
         with self._client() as client:
-            return sorted((_name(found) for found in _pages(client.search_registered_models, _IS_PROMPT)), key=lambda item: item.name)
+            return sorted(
+                (_name(found) for found in connect.pages(client.search_registered_models, _IS_PROMPT)), key=lambda item: item.name
+            )
 
     def find(self, name: str) -> PromptName | None:
         """One prompt's latest version and aliases; None when there is no such prompt."""
@@ -99,7 +101,7 @@ class Registry:
         """All versions, newest first."""
         found = self.find(name)
         with self._client() as client:
-            stored = [_stored(item) for item in _pages(client.search_prompt_versions, name)]
+            stored = [_stored(item) for item in connect.pages(client.search_prompt_versions, name)]
         held: dict[int, list[str]] = {}
         for alias, version in (found.aliases if found else {}).items():
             held.setdefault(version, []).append(alias)
@@ -110,7 +112,7 @@ class Registry:
         """The versions that were saved with this content hash, oldest first."""
         where = f"name = '{name}' AND tag.`{HASH_TAG}` = '{sha256}' AND {_VERSION_IS_PROMPT}"
         with self._client() as client:
-            return sorted(int(item.version) for item in _pages(client.search_model_versions, where))
+            return sorted(int(item.version) for item in connect.pages(client.search_model_versions, where))
 
     def create(self, draft: StoredPrompt) -> int:
         """Write a new version, and the prompt when it is the first; returns the number that it got. ``draft.version`` is not used.
@@ -209,16 +211,6 @@ def _absent(kind: str, name: str, known: Any, prompt: str) -> Iterator[None]:
         except LabError:
             names = []
         raise UnknownName(kind, name, names) from error
-
-
-def _pages(search: Any, first: str) -> Iterator[Any]:
-    token: str | None = None
-    while True:
-        page = search(first, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
 
 
 def _name(model: Any) -> PromptName:

@@ -85,8 +85,8 @@ class Registry:
     def names(self) -> list[Name]:
         """All registered names, sorted."""
         with connect.answering(self._settings) as client:
-            plain = _pages(client.search_registered_models, None)
-            prompts = _pages(client.search_registered_models, f"tags.`{_IS_PROMPT}` = 'true'")
+            plain = connect.pages(client.search_registered_models, None)
+            prompts = connect.pages(client.search_registered_models, f"tags.`{_IS_PROMPT}` = 'true'")
             return sorted([*map(_name, plain), *(_name(found, "prompt") for found in prompts)], key=lambda item: item.name)
 
     def find(self, name: str) -> Name:
@@ -195,13 +195,13 @@ class Registry:
 
     def _search(self, client: Any, name: str, kind: str) -> list[Any]:
         if kind == "prompt":
-            return list(_pages(client.search_prompt_versions, name))
-        return list(_pages(client.search_model_versions, f"name = '{check_name(name)}'"))
+            return list(connect.pages(client.search_prompt_versions, name))
+        return list(connect.pages(client.search_model_versions, f"name = '{check_name(name)}'"))
 
     def _with_digest(self, name: str, digest: str) -> list[int]:
         where = f"name = '{check_name(name)}' AND tags.`{HASH_TAG}` = '{digest}'"
         with connect.answering(self._settings) as client:
-            return sorted(int(item.version) for item in _pages(client.search_model_versions, where))
+            return sorted(int(item.version) for item in connect.pages(client.search_model_versions, where))
 
     def _add(self, client: Any, draft: Version, folder: Path | None) -> int:
         tags = {HASH_TAG: draft.digest, KIND_TAG: draft.kind, AUTHOR_TAG: storable(draft.author), BODY_TAG: canonical(draft.body)}
@@ -250,16 +250,6 @@ def _create_name(client: Any, draft: Version) -> None:
 
 def _short(tags: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in tags.items() if name != BODY_TAG}  # a logged model's tags hold less
-
-
-def _pages(search: Any, first: str | None) -> Iterator[Any]:
-    token: str | None = None
-    while True:
-        page = search(first, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
 
 
 def _name(found: Any, kind: str = "") -> Name:
