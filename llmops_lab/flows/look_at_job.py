@@ -126,7 +126,8 @@ def _is_ours(row: JobRow, settings: Settings) -> bool:
 def _record(row: JobRow) -> JobRecord:
     with suppress(BadInput):
         record = read_record(Path(row.folder))
-        if record.id == row.id and record.has_ended == (row.state not in ("queued", "running")):
+        still = row.state in ("queued", "running")
+        if record.id == row.id and (not record.has_ended if still else record.state == row.state):
             return record
     return JobRecord.from_json(row.record)
 

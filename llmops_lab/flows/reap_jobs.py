@@ -59,3 +59,4 @@ def after_death() -> None:
     """What a guard runs when its runner was killed; it says on standard input which job, and with what settings."""
     said = json.loads(sys.stdin.read())
     reap(Settings(**said["settings"]), job=said["job"])
+    process.end(lambda: process.of_job(said["job"], None))  # those of one that had been settled elsewhere before

@@ -48,7 +48,7 @@ def run(
         if not jobs.transition(ledger, record.id, "queued", "running", record=record.to_json()):
             raise BadInput(f"the job {record.id} is not queued any more: another process runs it, or it has ended.")
         teller = Teller(ledger, folder, file, record, on_event)
-        ended = _begun(teller, ledger, settings, stop, kernel, nb)
+        ended = _begun(teller, settings, stop, kernel, nb)
         teller.record = teller.record.but(state=ended.state, exit_code=ended.exit_code, error=ended.error)
         teller.record = _settled(teller, ledger, settings)
     teller.say("end")
@@ -62,9 +62,9 @@ def _settled(teller: Teller, ledger: Ledger, settings: Settings) -> JobRecord:
         return read_record(teller.folder, teller.file)
 
 
-def _begun(teller: Teller, ledger: Ledger, settings: Settings, stop: process.Stop, kernel: Any, nb: Any) -> Outcome:
+def _begun(teller: Teller, settings: Settings, stop: process.Stop, kernel: Any, nb: Any) -> Outcome:
     room = Room(teller.folder, teller.record.id)
-    pulse = Pulse(teller, ledger, stop)
+    pulse = Pulse(teller, stop)
     pulse.start()
     try:
         with gpus.lease(teller.record.gpus, settings, lambda: bool(stop.reason)) as held, process.adopting() as earlier:
@@ -141,6 +141,7 @@ def _closed(page: notebook.Page, teller: Teller, ended: Outcome, room: Room) -> 
 
 def _close(teller: Teller, ended: Outcome) -> None:
     with suppress(LabError):
+        teller.confirm()
         notebook.close(teller.folder / teller.record.notebook, _about(teller.record, ended), ended.error or {})
 
 
@@ -161,7 +162,7 @@ def _page(teller: Teller, settings: Settings, nb: Any, room: Room) -> notebook.P
     teller.record = record.but(digests={**digests, **({"data": named} if named else {})})
     lock = environment.describe(_cwd(teller))
     write_whole(side_folder(settings, record.id) / "environment.json", json.dumps(lock, indent=1) + "\n")
-    return notebook.Page(nb, path, room)
+    return notebook.Page(nb, path, room, teller.confirm)
 
 
 def _data_digests(values: dict[str, Any], cwd: Path) -> Iterator[tuple[str, str | None]]:

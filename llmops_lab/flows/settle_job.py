@@ -17,17 +17,26 @@ from llmops_lab.store.ledger import Ledger
 
 
 def settle(ledger: Ledger, settings: Settings, folder: Path, record: JobRecord, *, file: str = RUN_FILE, name: str = "") -> JobRecord:
-    """Record the end of a job; whoever is second changes nothing. Returns the record with its MLflow run, where that could be told.
+    """Record the end of a job of this process; whoever is second changes nothing. Returns how it ended in truth, with its MLflow run
+    where that could be told.
 
     Raises StoreError when the ledger cannot be written; ``run.json`` then holds the truth, and whoever looks next settles it.
     """
     ended = record.but(ended=record.ended or now(), cell=None, kernel_pid=None, heartbeat=now())
-    with suppress(StoreError):  # the folder may be gone; the ledger has the same
-        write_record(folder, ended, file)
+    if _is_mine(ledger, ended.id):
+        with suppress(StoreError):  # the folder may be gone; the ledger has the same
+            write_record(folder, ended, file)
     if jobs.settle(ledger, ended.id, ended.state, ended.to_json(), _entry(settings, folder, ended, name)):
         tell_mlflow(ledger, settings)
     row = jobs.get(ledger, ended.id)
     return JobRecord.from_json(row.record) if row else ended
+
+
+def _is_mine(ledger: Ledger, job: str) -> bool:
+    try:
+        return jobs.wish(ledger, job) != "lost"
+    except StoreError:  # the ledger is away: as far as is known
+        return True
 
 
 def tell_mlflow(ledger: Ledger, settings: Settings) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -77,10 +78,10 @@ def digest_of(path: Path) -> str | None:
 
 
 class Page:
-    """The notebook while it runs; ``save`` puts what is known now on disk, masked, in one step."""
+    """The notebook while it runs; ``save`` puts what is known now on disk, masked, in one step. ``before`` may forbid that by raising."""
 
-    def __init__(self, nb: Any, path: Path | None, room: Room | None = None) -> None:
-        self.nb, self.path, self._room = nb, path, room
+    def __init__(self, nb: Any, path: Path | None, room: Room | None = None, before: Callable[[], object] = lambda: None) -> None:
+        self.nb, self.path, self._room, self._before = nb, path, room, before
         self.is_dirty = False
         self._redact = Redactor()
 
@@ -130,6 +131,7 @@ class Page:
 
     def save(self) -> None:
         """Write it. Raises StoreError, and what lay there stays."""
+        self._before()
         self.is_dirty = False
         if self.path is None:
             return

@@ -19,8 +19,13 @@ from llmops_lab.store.ledger import Ledger
 BEAT_SECONDS = 5.0
 _LOOK_SECONDS = 1.0
 _ROOM = 1 << 15
+_ASLEEP_SECONDS = 5.0  # more than passes between two looks, far less than a job may be silent before others take it for dead
 
 Heard = Callable[[dict[str, Any]], object]
+
+
+class Overtaken(StoreError):
+    """Another process has settled the job while this one stood still; the files are that one's now."""
 
 
 class Teller:
@@ -30,9 +35,30 @@ class Teller:
         self.record, self.folder, self.file = record, folder, file
         self._ledger, self._on_event = ledger, on_event
         self._lock = threading.RLock()
+        self._looked = time.time()
+        self._is_lost = False
+
+    def wish(self) -> str:
+        """What the ledger wants of the job, as ``store.jobs.wish``. Raises StoreError."""
+        began = time.time()  # what was read before a sleep does not count after it
+        try:
+            wish = jobs.wish(self._ledger, self.record.id)
+            self._is_lost = self._is_lost or wish == "lost"
+            return wish
+        finally:
+            self._looked = began
+
+    def confirm(self) -> None:
+        """To be called before anything is written. Raises Overtaken when the job is another process's since this one stood still."""
+        if not self._is_lost and time.time() - self._looked > _ASLEEP_SECONDS:
+            with suppress(StoreError):  # the ledger is away, for the others too
+                self.wish()
+        if self._is_lost:
+            raise Overtaken(f"the job {self.record.id} was settled by another process.", str(self.folder))
 
     def change(self, kind: str, **changes: Any) -> None:
         """Something about the job is different now. Raises StoreError when it cannot be written."""
+        self.confirm()
         with self._lock:
             self.record = self.record.but(heartbeat=now(), **changes)
             write_record(self.folder, self.record, self.file)
@@ -43,21 +69,22 @@ class Teller:
         if self._on_event is not None:
             self._on_event({"kind": kind, "record": self.record, **more})
 
-    def beat(self) -> bool:
-        """Say that the job's process lives; whether somebody wants it cancelled."""
+    def beat(self) -> None:
+        """Say that the job's process lives."""
+        self.confirm()
         with self._lock:
             self.record = self.record.but(heartbeat=now())
             with suppress(StoreError):  # a full disk is met, and told, by what writes the notebook
                 write_record(self.folder, self.record, self.file)
-            return jobs.beat(self._ledger, self.record.id, self.record.to_json())
+            jobs.beat(self._ledger, self.record.id, self.record.to_json())
 
 
 class Pulse(threading.Thread):
-    """Beats while the job runs, and passes on the wish to cancel it."""
+    """Beats while the job runs, and passes on the wish to cancel it, or that it is not this process's any more."""
 
-    def __init__(self, teller: Teller, ledger: Ledger, stop: Stop) -> None:
+    def __init__(self, teller: Teller, stop: Stop) -> None:
         super().__init__(name="llmops_lab-pulse", daemon=True)
-        self._teller, self._ledger, self._wish = teller, ledger, stop
+        self._teller, self._wish = teller, stop
         self._over = threading.Event()
 
     def run(self) -> None:
@@ -65,11 +92,11 @@ class Pulse(threading.Thread):
         beaten = time.monotonic()
         while not self._over.wait(_LOOK_SECONDS):
             with suppress(StoreError):  # the ledger may be away for a while; the job goes on, and the end is told to it later
+                if not self._wish.reason and (wanted := self._teller.wish()):
+                    self._wish.ask("llmops-lab cancel" if wanted == "cancel" else "another process, which took this one for dead")
                 if time.monotonic() - beaten >= BEAT_SECONDS:
                     beaten = time.monotonic()
                     self._teller.beat()
-                if not self._wish.reason and jobs.is_cancel_requested(self._ledger, self._teller.record.id):
-                    self._wish.ask("llmops-lab cancel")
 
     def end(self) -> None:
         """Stop beating."""

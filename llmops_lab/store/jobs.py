@@ -99,22 +99,24 @@ def take_over(ledger: Ledger, job: str, owner: str) -> bool:
 
 
 def settle(ledger: Ledger, job: str, state: str, record: Mapping[str, Any], entry: tuple[str, str]) -> bool:
-    """Record the end of a running job and queue the outbox entry ``(kind, payload)`` in one step. False: it had ended already."""
+    """Record the end of a running job of this process and queue the outbox entry ``(kind, payload)`` in one step.
+
+    False: it had ended already, or another process has taken it over.
+    """
     now = time.time()
-    change = "UPDATE jobs SET state = ?, record = ?, heartbeat = ?, ended = ? WHERE id = ? AND state = 'running' RETURNING id"
+    mine = "id = ? AND state = 'running' AND owner = ?"
+    change = f"UPDATE jobs SET state = ?, record = ?, heartbeat = ?, ended = ? WHERE {mine} RETURNING id"  # noqa: S608
     with ledger.transaction() as execute:
-        ended = bool(execute(change, (state, canonical(record), now, now, storable(job))))
+        ended = bool(execute(change, (state, canonical(record), now, now, storable(job), ledger.owner)))
         if ended:
             execute("INSERT INTO outbox (kind, payload, created) VALUES (?, ?, ?)", (*entry, now))
     return ended
 
 
-def beat(ledger: Ledger, job: str, record: Mapping[str, Any]) -> bool:
-    """Say that the job's process lives and how far it is. True: somebody asked to cancel it."""
-    with ledger.transaction() as execute:
-        sql = "UPDATE jobs SET heartbeat = ?, record = ? WHERE id = ? AND state = 'running' RETURNING cancel_requested"
-        rows = execute(sql, (time.time(), canonical(record), storable(job)))
-    return bool(rows and rows[0][0] is not None)
+def beat(ledger: Ledger, job: str, record: Mapping[str, Any]) -> None:
+    """Say that this process, which runs the job, lives, and how far the job is."""
+    sql = "UPDATE jobs SET heartbeat = ?, record = ? WHERE id = ? AND state = 'running' AND owner = ?"
+    ledger.write((sql, [(time.time(), canonical(record), storable(job), ledger.owner)]))
 
 
 def note(ledger: Ledger, job: str, record: Mapping[str, Any]) -> None:
@@ -129,9 +131,13 @@ def request_cancel(ledger: Ledger, job: str) -> bool:
         return bool(execute(sql, (time.time(), storable(job))))
 
 
-def is_cancel_requested(ledger: Ledger, job: str) -> bool:
-    """Whether somebody asked to cancel it."""
-    return bool(ledger.select("SELECT 1 FROM jobs WHERE id = ? AND cancel_requested IS NOT NULL", (storable(job),)))
+def wish(ledger: Ledger, job: str) -> str:
+    """What the process that runs a job must know: ``cancel``: somebody asks for its end; ``lost``: it is not this process's any more."""
+    sql = "SELECT cancel_requested FROM jobs WHERE id = ? AND state = 'running' AND owner = ?"
+    rows = ledger.select(sql, (storable(job), ledger.owner))
+    if not rows:
+        return "lost"
+    return "" if rows[0][0] is None else "cancel"
 
 
 def _row(values: Sequence[Any]) -> JobRow:
