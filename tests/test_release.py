@@ -77,16 +77,20 @@ def bot(version=1, **parts):
     return lab.bundle("bot", prompts={"answer": f"qa/{version}"}, **{"model": MODEL, "params": {"temperature": 0}, **parts})
 
 
-def evidence(digest, *, passed=True, suite="route", when="", first_release=False):
-    """A gate's result for this content: 30 rows, a mean of 0.9 against a floor that it clears, or not; a first release has no floor."""
+def evidence(digest, *, passed=True, suite="route", when="", first_release=False, champion=None, **measured):
+    """A gate's result for this content: 30 rows, a mean of 0.9 against a floor that it clears, or not; a first release has no floor.
+
+    ``champion``: the version of bot that it was held against; None for no champion.
+    """
     suite = Suite(suite, "exact", floor=None if first_release else 0.5 if passed else 0.99)
-    decided = decide(suite, Measured(30, 30, None, 0.9, 0.8, 0.95), first_release=first_release)
-    return GateResult(Side("bundle", "given", digest), None, (decided,), when=when)
+    decided = decide(suite, Measured(30, 30, None, 0.9, 0.8, 0.95, **measured), first_release=first_release)
+    against = champion and Side("bundle", f"bot/{champion}", resolve("bot", champion, _settings.load()).digest, "bot", str(champion))
+    return GateResult(Side("bundle", "given", digest), against or None, (decided,), when=when)
 
 
-def release(version, alias, name="bot"):
-    digest = resolve(name, version, _settings.load()).digest
-    return lab.promote(name, version, alias, gate=evidence(digest))
+def release(version, alias, champion=None):
+    digest = resolve("bot", version, _settings.load()).digest
+    return lab.promote("bot", version, alias, gate=evidence(digest, champion=champion))
 
 
 # -- bundles ---------------------------------------------------------------------------------------------------------------
@@ -251,6 +255,72 @@ def test_a_first_release_is_one_only_while_the_alias_points_nowhere(home):
     assert lab.history("bot").now == {"staging": 1}
 
 
+def test_a_gate_counts_only_while_the_alias_is_where_its_champion_was(home):
+    one, two, three = bot(1), bot(2), bot(3)
+    release(1, "staging")
+    with pytest.raises(GateFailed, match="bot/2 cannot go to staging: its gate had no champion, and the alias is at bot/1"):
+        lab.promote("bot", 2, "staging", gate=evidence(two.digest))
+    release(2, "staging", champion=1)
+    with pytest.raises(GateFailed) as told:
+        lab.promote("bot", 3, "staging", gate=evidence(three.digest, champion=1))
+    assert "its gate compared it with bot/1, and the alias is at bot/2 now" in str(told.value)
+    assert "llmops-lab run gate -p candidate=bot/3 -p champion=bot@staging -p alias=staging" in str(told.value)
+    assert log("refused")[-1].body["error"] == "GateFailed" and lab.history("bot").now == {"staging": 2}
+    assert lab.promote("bot", 3, "staging", gate=evidence(three.digest, champion=2)).previous == 2
+    assert lab.promote("bot", 3, "production").moved  # nothing was there: any gate that passed counts
+    assert lab.rollback("bot", "staging").version == 2  # which asks for none
+    with pytest.raises(GateFailed, match="its gate had no champion, and the alias is at bot/2"):
+        lab.promote("bot", 1, "staging", gate=evidence(one.digest))
+
+
+def test_of_several_gates_the_one_against_the_alias_counts_unless_a_later_one_failed(home):
+    for version in (1, 2, 3):
+        made = bot(version)
+    release(1, "staging")
+    lab.promote("bot", 1, "production")
+    release(2, "staging", champion=1)
+    with pytest.raises(GateFailed, match="compared it with bot/1, and the alias is at bot/2 now"):
+        lab.promote("bot", 3, "staging", gate=evidence(made.digest, champion=1, when="2026-01-01"))
+    lab.promote("bot", 3, "staging", gate=evidence(made.digest, champion=2, when="2026-01-02"))
+    assert lab.promote("bot", 3, "production").previous == 1
+    older, newer = log("gate")[-2:]
+    assert [entry.body["gate"] for entry in log("promoted")][-2:] == [newer.seq, older.seq]
+    lab.rollback("bot", "production")
+    with pytest.raises(GateFailed, match="the gate failed"):
+        lab.promote("bot", 3, "production", gate=evidence(made.digest, passed=False, champion=2, when="2026-01-03"))
+
+
+def test_of_two_promoters_with_gates_against_the_same_champion_the_second_holds_his_again(home):
+    for version in (1, 2, 3):
+        bot(version)
+    release(1, "staging")
+    anna, ben = (evidence(resolve("bot", version, _settings.load()).digest, champion=1) for version in (2, 3))
+    assert lab.promote("bot", 2, "staging", gate=anna, expect=1).moved
+    with pytest.raises(Conflict, match="is at version 2 now, not version 1 as you saw it"):
+        lab.promote("bot", 3, "staging", gate=ben, expect=1)
+    with pytest.raises(GateFailed, match="compared it with bot/1, and the alias is at bot/2 now"):
+        lab.promote("bot", 3, "staging", gate=ben)
+    assert lab.history("bot").now == {"staging": 2}
+
+
+def test_a_required_suite_whose_rows_are_others_by_now_is_asked_again(home, tmp_path, monkeypatch):
+    from llmops_lab.grids.rows import read_rows
+
+    made, rows = bot(1), tmp_path / "safety.csv"
+    rows.write_text("question,answer\n1+1,2\n")
+    seen = {"source": str(rows), "data": read_rows(rows).digest}
+    monkeypatch.setenv("LLMOPS_LAB_GATES", '{"staging": ["safety"]}')
+    lab.promote("bot", 1, "dev", gate=evidence(made.digest, suite="safety", **seen))
+    rows.write_text("question,answer\n1+1,3\n")
+    with pytest.raises(GateFailed, match=r"other rows of the suite safety: .*safety.csv is [0-9a-f]{12} now and was [0-9a-f]{12} then"):
+        lab.promote("bot", 1, "staging")
+    rows.write_text("")
+    with pytest.raises(GateFailed, match="rows of the suite safety cannot be read any more"):
+        lab.promote("bot", 1, "staging")
+    rows.unlink()  # on another machine nobody can tell
+    assert lab.promote("bot", 1, "staging").moved
+
+
 def test_a_try_that_ends_in_an_error_that_nobody_foresaw_is_in_the_log_too(home, monkeypatch):
     bot()
     monkeypatch.setenv("LLMOPS_LAB_RELEASE", '{"gates": []}')
@@ -356,6 +426,35 @@ def test_a_prompt_is_promoted_too_and_its_own_history_agrees(home):
     lab.prompts.alias("qa", "dev", 3, author="paul")
     last = list(lab.history("qa"))[-1]
     assert (last.what, last.actor, last.version) == ("elsewhere", "paul", 3) and "no gate" in last.why and last.at
+
+
+@pytest.mark.parametrize(
+    ("rules", "alias", "asks"),
+    [
+        ("{}", "staging", "a gate"),
+        ('{"approval": ["dev"]}', "dev", "an approver"),
+        ('{"approval": ["staging"]}', "staging", "a gate and an approver"),
+    ],
+)
+def test_an_alias_that_the_settings_guard_is_moved_by_promote_alone(shared, monkeypatch, rules, alias, asks):
+    monkeypatch.setenv("LLMOPS_LAB_RELEASE", rules)
+    connect.client(_settings.load()).set_prompt_alias("qa", alias, 1)
+    try:
+        for by_hand, step in (
+            (lambda: lab.prompts.alias("qa", alias, 2), f"lab.promote('qa', 2, '{alias}')"),
+            (lambda: lab.prompts.save("A new one: {{ question }}", "qa", alias=alias), f"lab.promote('qa', VERSION, '{alias}')"),
+            (lambda: lab.prompts.rollback("qa", alias), f"lab.rollback('qa', '{alias}')"),
+            (lambda: lab.prompts.unalias("qa", alias), f"lab.rollback('qa', '{alias}')"),
+        ):
+            with pytest.raises(BadInput) as told:
+                by_hand()
+            assert f"qa@{alias} asks for {asks}," in str(told.value) and step in str(told.value)
+        assert lab.prompts.get(f"qa@{alias}").version == 1 and lab.prompts.get("qa").version == 3  # nothing was saved either
+        assert lab.prompts.alias("qa", "in-use", 2) == 2  # free
+        monkeypatch.setenv("LLMOPS_LAB_RELEASE", '{"gate": [], "approval": []}')
+        assert lab.prompts.alias("qa", alias, 2) == 2
+    finally:
+        connect.client(_settings.load()).delete_prompt_alias("qa", alias)
 
 
 # -- rollback, retirement, history ---------------------------------------------------------------------------------------------

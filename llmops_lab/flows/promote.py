@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llmops_lab.errors import BadInput, Conflict, GateFailed, StoreError
+from llmops_lab.errors import BadInput, Conflict, StoreError
 from llmops_lab.flows.audit import person
 from llmops_lab.flows.move_alias import Planned, last_move, move, settle
 from llmops_lab.flows.resolve import Resolved, resolve
 from llmops_lab.governance.approvals import Rules, check_approver
-from llmops_lab.governance.gate import GateResult, counts, from_dict
-from llmops_lab.governance.release import gate_of, retired, was_in
+from llmops_lab.governance.gate import GateResult
+from llmops_lab.governance.release import retired, was_in
 from llmops_lab.settings import Settings
 from llmops_lab.store import audit
 from llmops_lab.store.audit import Entry
@@ -112,29 +112,16 @@ def check_expected(found: Name, alias: str, expect: int | None, now: int | None)
 
 def _check_order(rules: Rules, alias: str, version: Resolved, entries: Sequence[Entry]) -> None:
     before = rules.before(alias)
-    if before and not was_in(entries, before, version.digest):
+    if before and not was_in(entries, before, version.version):
         raise BadInput(
-            f"{version.address} has not been in {before}, and {alias} comes after it. Promote it to {before} first; or, where releases "
-            "need no order, set [tool.llmops_lab.release] in_order = false."
+            f"{version.address} has not been in {before}, or was rolled back from there, and {alias} comes after it. Promote it to "
+            f"{before} first; or, where releases need no order, set [tool.llmops_lab.release] in_order = false."
         )
 
 
 def _evidence(wish: Wish, rules: Rules, version: Resolved, now: int | None, ledger: Ledger, settings: Settings) -> Entry | None:
-    from llmops_lab.flows import gate as gates  # brings numpy
+    from llmops_lab.flows import evidence, gate  # they bring numpy
 
     if wish.gate is not None:
-        gates.file(wish.gate, version.name, version.version, ledger=ledger, settings=settings)
-    if wish.alias not in rules.gate:
-        return None
-    found = gate_of(audit.entries(ledger, name=version.name), version.digest)
-    if found is None:
-        raise GateFailed(
-            f"{version.address} has passed no gate, and {wish.alias} asks for one. Run it: lab.gate('{version.address}', ...), or "
-            f"llmops-lab run gate."
-        )
-    replaces = f"{version.name}/{now}" if now not in (None, version.version) else ""
-    result, required = from_dict(found.body["result"]), gates.required(settings, wish.alias)
-    missing = counts(result, digest=version.digest, required=required, replaces=replaces)
-    if missing:
-        raise GateFailed(f"{version.address} cannot go to {wish.alias}: {missing} (audit entry {found.seq}, {found.at[:19]} UTC).")
-    return found
+        gate.file(wish.gate, version.name, version.version, ledger=ledger, settings=settings)
+    return evidence.evidence(version, wish.alias, now, ledger=ledger, settings=settings) if wish.alias in rules.gate else None

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from llmops_lab.errors import UnknownName
+from llmops_lab.errors import BadInput, UnknownName
+from llmops_lab.governance.approvals import Rules
 from llmops_lab.prompts.library import Library
 from llmops_lab.prompts.template import Prompt
 from llmops_lab.settings import Settings
@@ -22,8 +23,18 @@ class Saved:
 
 
 def library(settings: Settings) -> Library:
-    """The prompt library in MLflow's registry. Nothing is opened before the first use."""
-    return Library(Registry(settings))
+    """The prompt library in MLflow's registry; it moves no alias that the settings guard. Nothing is opened before the first use."""
+
+    def may_move(name: str, alias: str, version: int | str | None) -> None:
+        asked = Rules.of(settings.release).asks(alias)
+        if asked:
+            step = f"lab.rollback('{name}', '{alias}')" if version is None else f"lab.promote('{name}', {version}, '{alias}')"
+            raise BadInput(
+                f"{name}@{alias} asks for {asked}, and nothing here would see to that. Type {step}. An alias that the settings do not "
+                "guard moves freely: [tool.llmops_lab.release] gate, approval."
+            )
+
+    return Library(Registry(settings), may_move=may_move)
 
 
 def save(prompt: Prompt, settings: Settings) -> Saved:

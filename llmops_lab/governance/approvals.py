@@ -50,6 +50,10 @@ class Rules:
             )
         return alias
 
+    def asks(self, alias: str) -> str:
+        """What the alias asks for, in words; empty where it is free."""
+        return " and ".join(what for what, names in (("a gate", self.gate), ("an approver", self.approval)) if alias in names)
+
     def before(self, alias: str) -> str:
         """The alias in which a version must have been before it comes to this one; empty where none is asked for."""
         earlier = [name for name in self.aliases[: self.aliases.index(alias)] if name in self.gate]

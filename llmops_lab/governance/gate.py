@@ -237,16 +237,26 @@ def _own(suite: Suite, found: Measured) -> str:
     return f"its own {suite.scorer} of {found.mean:.3g} [{found.low:.3g}, {found.high:.3g}] on {found.scored:,} rows"
 
 
-def counts(result: GateResult, *, digest: str, required: Iterable[str] = (), replaces: str = "") -> str:
+def counts(result: GateResult, *, digest: str, required: Iterable[str] = (), present: Side | None = None) -> str:
     """Why this result does not let the content with that digest through; empty when it does.
 
-    ``required``: suites that must be in it. ``replaces``: what the alias points at now, where that is other content.
+    ``required``: suites that must be in it. ``present``: what the alias points at now, where that is other content.
     """
     if not result.passed:
         return f"the gate failed: {'; '.join(result.reasons) or 'it had no suite'}"
     if result.digest != digest:
         return f"the gate passed for other content ({result.digest[:20]}, not {digest[:20]})"
-    if replaces and any(each.outcome == "nothing" for each in result.suites):
-        return f"its gate was that of a first release, which compares nothing, and the alias is at {replaces}. Let it stand against that"
+    if present is not None and (stale := _stale(result, present)):
+        return stale
     absent = [name for name in required if name not in {each.suite.name for each in result.suites}]
     return f"the gate lacks suites that settings require: {', '.join(absent)}" if absent else ""
+
+
+def _stale(result: GateResult, present: Side) -> str:
+    if any(each.outcome == "nothing" for each in result.suites):
+        return f"its gate was that of a first release, which compares nothing, and the alias is at {present.name}"
+    if result.champion is None:
+        return f"its gate had no champion, and the alias is at {present.name}"
+    if result.champion.digest != present.digest:
+        return f"its gate compared it with {result.champion.name}, and the alias is at {present.name} now"
+    return ""

@@ -52,8 +52,8 @@ def earlier(made: Sequence[Entry], current: int | None, barred: frozenset[int]) 
         version, previous = entry.body.get("version"), entry.body.get("previous")
         if previous != (stack[-1] if stack else None):  # another tool moved it in between
             stack.append(previous)
-        if entry.kind == "rolled_back" and version in stack:
-            while stack[-1] != version:
+        if entry.kind == "rolled_back" and (version is None or version in stack):
+            while stack and stack[-1] != version:
                 stack.pop()
         else:
             stack.append(version)
@@ -67,15 +67,21 @@ def retired(entries: Iterable[Entry]) -> frozenset[int]:
     return frozenset(entry.body["version"] for entry in entries if entry.kind == "retired")
 
 
-def gate_of(entries: Sequence[Entry], digest: str) -> Entry | None:
-    """The newest gate of the content with this digest: the one that was held last, whenever it was filed."""
+def gates_of(entries: Sequence[Entry], digest: str) -> list[Entry]:
+    """The gates of the content with this digest: the one that was held last comes first, whenever it was filed."""
     found = [entry for entry in entries if entry.kind == "gate" and entry.body.get("digest") == digest]
-    return max(found, key=lambda entry: (entry.body["result"]["when"], entry.seq), default=None)
+    return sorted(found, key=lambda entry: (entry.body["result"]["when"], entry.seq), reverse=True)
 
 
-def was_in(entries: Iterable[Entry], alias: str, digest: str) -> bool:
-    """Whether the alias ever was at the content with this digest."""
-    return any(entry.body.get("digest") == digest for entry in moves(entries, alias))
+def was_in(entries: Iterable[Entry], alias: str, version: int) -> bool:
+    """Whether the alias ever was at this version, and did not have to be rolled back from it since."""
+    found = False
+    for entry in moves(entries, alias):
+        if entry.body.get("version") == version:
+            found = True
+        elif entry.kind == "rolled_back" and entry.body.get("previous") == version:
+            found = False
+    return found
 
 
 def history(entries: Sequence[Entry], aliases: dict[str, int]) -> list[Move]:

@@ -13,7 +13,8 @@ from typing import Any
 from llmops_lab.errors import BadInput, UnknownName
 from llmops_lab.records import digest
 
-_READABLE = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
+READABLE = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
+"""The kinds of file that rows come from."""
 
 
 @dataclass(frozen=True)
@@ -116,10 +117,10 @@ def _ids(items: Sequence[Mapping[str, Any]], name: str) -> list[str]:
 
 def _from_file(path: Path) -> list[Any]:
     kind = path.suffix.lower()
-    if kind not in _READABLE:
-        raise BadInput(f"{path} is of no known kind. Known: {', '.join(_READABLE)}.")
+    if kind not in READABLE:
+        raise BadInput(f"{path} is of no known kind. Known: {', '.join(READABLE)}.")
     if not path.is_file():
-        nearby = sorted(each.name for each in path.parent.glob("*") if each.suffix.lower() in _READABLE)[:8] if path.parent.is_dir() else []
+        nearby = sorted(each.name for each in path.parent.glob("*") if each.suffix.lower() in READABLE)[:8] if path.parent.is_dir() else []
         raise BadInput(f"{path} does not exist.{' In that folder: ' + ', '.join(nearby) + '.' if nearby else ''}")
     if kind == ".parquet":
         return _parquet(path)

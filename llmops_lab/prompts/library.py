@@ -11,7 +11,7 @@ import html
 import os
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -104,8 +104,10 @@ class Shown:
 class Library:
     """Saved prompts. A prompt is named ``NAME`` (its latest version), ``NAME/VERSION`` or ``NAME@ALIAS``, with or without ``prompts:/``."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, *, may_move: Callable[[str, str, int | str | None], object] = lambda *move: None) -> None:
+        """``may_move`` is called with a name, an alias and a version (None: where it was before) and raises where that is not for here."""
         self._registry = registry
+        self._may_move = may_move
 
     def save(self, prompt: Prompt | str | Sequence[Any], name: str = "", *, author: str = "", message: str = "", alias: str = "") -> int:
         """Save a prompt and return its version number; equal content is not saved twice. ``alias`` is moved to it.
@@ -116,7 +118,7 @@ class Library:
         prompt = load_prompt(prompt, fetch=self.get)
         name = _checked_name(name or prompt.name)
         if alias:
-            _checked_alias(alias)
+            self._may_move(name, _checked_alias(alias), "VERSION")
         redact = Redactor()
         content = redact.tree(prompt.content)
         stored = Prompt.from_content(content)
@@ -163,15 +165,20 @@ class Library:
         return diff(old, new)
 
     def alias(self, name: str, alias: str, version: int | str | None = None, *, author: str = "") -> int:
-        """Point an alias at a version (default: the latest), which must be whole, and return the version."""
+        """Point an alias at a version (default: the latest), which must be whole, and return the version.
+
+        Raises BadInput for an alias that the settings guard by a gate or an approver: ``lab.promote`` moves that one.
+        """
         target = self.get(_parsed(name, None)[0], _parsed(name, version)[1])
-        self._move(target.name, _checked_alias(alias), target.version, author)
+        self._may_move(target.name, _checked_alias(alias), target.version)
+        self._move(target.name, alias, target.version, author)
         return int(target.version or 0)
 
     def unalias(self, name: str, alias: str, *, author: str = "") -> None:
         """Take an alias away; its history stays."""
         name, _ = _parsed(name, None)
         self._version_of(self._known(name), alias)
+        self._may_move(name, alias, None)
         self._move(name, alias, None, author)
 
     def history(self, name: str, alias: str) -> Sequence[AliasMove]:
@@ -187,6 +194,7 @@ class Library:
         """
         name, _ = _parsed(name, None)
         current = self._known(name).aliases.get(_checked_alias(alias))
+        self._may_move(name, alias, None)
         earlier = _trail(self._registry.moves(name, alias), current)
         if not earlier:
             raise BadInput(
