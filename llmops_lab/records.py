@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
@@ -35,6 +36,23 @@ def to_json(record: Any) -> str:
 def from_json(kind: type[R], text: str) -> R:
     """The record of class ``kind`` that ``to_json`` wrote."""
     return _build(kind, json.loads(text))
+
+
+def nan_as_null(value: Any) -> Any:
+    """The value as strict JSON can hold it: None for a number that is not finite, records and mappings as dicts, numpy's numbers plain."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = dataclasses.asdict(value)
+    if isinstance(value, Mapping):
+        return {str(name): nan_as_null(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [nan_as_null(each) for each in value]
+    value = value.item() if hasattr(value, "item") else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a table says with it that there is no value: None, NaN, pandas' NaT and NA."""
+    return value is None or (isinstance(value, float) and value != value) or type(value).__name__ in ("NAType", "NaTType")
 
 
 def _build(kind: type[R], data: Mapping[str, Any]) -> R:

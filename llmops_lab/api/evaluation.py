@@ -14,6 +14,7 @@ from llmops_lab.api.verdict import Verdict
 from llmops_lab.errors import BadInput, BudgetReached, Cancelled, GateFailed, LabError, Unreachable
 from llmops_lab.escapes import inert
 from llmops_lab.flows.keep_report import keep_report
+from llmops_lab.records import nan_as_null
 from llmops_lab.store.ledger import open_ledger
 
 LAST = "last"
@@ -93,8 +94,8 @@ class Evaluation:
             "dataset": self.grid.dataset.get("digest"),
             "cells": len(self.cells),
             "failed": sum(cell["status"] != "ok" for cell in self.cells),
-            "summary": _plain(self.table.to_dict("records")),
-            "verdicts": [_plain({**dataclasses.asdict(each), "sentence": each.sentence}) for each in self.verdicts],
+            "summary": nan_as_null(self.table.to_dict("records")),
+            "verdicts": [nan_as_null({**dataclasses.asdict(each), "sentence": each.sentence}) for each in self.verdicts],
             "notes": list(self.notes),
             "report": list(self._where),
         }
@@ -247,18 +248,8 @@ def _id(grid: Any) -> str:
     return str(getattr(grid, "grid_id", "") or grid.run_id)
 
 
-def _plain(value: Any) -> Any:
-    # pandas writes a missing figure as nan, which is no JSON; numpy's numbers become plain ones.
-    if isinstance(value, dict):
-        return {str(name): _plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    value = value.item() if hasattr(value, "item") else value
-    return None if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))) else value
-
-
 def _figure(value: Any) -> object:
-    value = _plain(value)
+    value = nan_as_null(value)
     return f"{value:.3f}" if isinstance(value, float) else value
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ from llmops_lab.api.tables import Tables
 from llmops_lab.errors import UnknownName
 from llmops_lab.flows.rendered import rendered
 from llmops_lab.grids.frame import summarise
-from llmops_lab.records import Message, Score
+from llmops_lab.records import Message, Score, is_missing
 from llmops_lab.settings import Settings
 from llmops_lab.store.ledger import open_ledger
 from llmops_lab.track.runs import load_cells
@@ -59,7 +58,7 @@ class LoggedGrid(Tables):
         import pandas
 
         lines = pandas.read_parquet(self._cells).astype(object).to_dict("records")
-        return [{str(name): None if _missing(value) else value for name, value in line.items()} for line in lines]
+        return [{str(name): None if is_missing(value) else value for name, value in line.items()} for line in lines]
 
     def _lines(self, cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
         stored = {(line["prompt"], line["model"]): line for line in self._entry["summary"]}
@@ -99,7 +98,3 @@ class LoggedGrid(Tables):
     def _some(self, numbers: Sequence[int]) -> list[dict[str, Any]]:
         lines = self._table.records
         return [{"cell": number, **lines[number]} for number in dict.fromkeys(numbers) if 0 <= number < len(lines)]
-
-
-def _missing(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))

@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import importlib
 import json
-import math
 import os
 import re
 import signal
@@ -313,21 +312,10 @@ def _safe(text: str) -> str:
 
 def _json(value: Any) -> str:
     """Strict JSON: what is not a finite number is null."""
+    from llmops_lab.records import nan_as_null
     from llmops_lab.redact import redact
 
-    return redact(json.dumps(_finite(value), indent=1, allow_nan=False))
-
-
-def _finite(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return _finite(dataclasses.asdict(value))
-    if isinstance(value, dict):
-        return {str(name): _finite(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value
+    return redact(json.dumps(nan_as_null(value), indent=1, allow_nan=False))
 
 
 def _writable(text: str | None) -> Path | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from llmops_lab.flows.deliver import deliver
 from llmops_lab.flows.resolve import resolve
 from llmops_lab.governance.gate import GateResult, Measured, Side, Suite, decide, to_dict
 from llmops_lab.models._ask import open_model
-from llmops_lab.records import Verdict
+from llmops_lab.records import Verdict, nan_as_null
 from llmops_lab.redact import Redactor
 from llmops_lab.settings import Settings
 from llmops_lab.store import audit
@@ -92,7 +91,7 @@ def measure(ran: Ran, names: tuple[str, str], alpha: float) -> Measured:
     dataset = ran.candidate.plan["dataset"]
     return Measured(
         rows=len(rows), scored=len(rows) - len(lost), verdict=verdict, higher_is_better=up, missing=tuple(lost[:_KEPT]), lost=len(lost),
-        mean=found.value if found else None, low=_finite(found.low) if found else None, high=_finite(found.high) if found else None,
+        mean=found.value if found else None, low=nan_as_null(found.low) if found else None, high=nan_as_null(found.high) if found else None,
         source=str(dataset["source"]), data=str(dataset["digest"]),
         prompts={side: str(asked.plan["prompts"][0]["sha256"]) for side, asked in sides.items()},
         models={side: str(asked.plan["models"][0]["identity"]) for side, asked in sides.items()},
@@ -112,10 +111,6 @@ def _unscored(rows: Sequence[str], scorer: str, sides: Mapping[str, Asked]) -> l
     scored = {side: {cell["row_id"] for cell in asked.cells if cell[scorer] is not None} for side, asked in sides.items()}
     called = sides["candidate"].called
     return [called.get(row, row) for row in rows if not all(row in there for there in scored.values())]
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def keep(result: GateResult, ledger: Ledger, settings: Settings) -> None:

@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from llmops_lab.errors import BadInput
+from llmops_lab.records import is_missing
 
 if TYPE_CHECKING:
     from jinja2.sandbox import SandboxedEnvironment
@@ -103,7 +104,7 @@ def _home(value: Any) -> str:
 def shown(value: Any) -> Any:
     """A value on its way into the text. Raises Gap for None, NaN and their like in a table."""
     # A None or NaN out of a table would reach the model as the word "None" or "nan".
-    if value is None or (isinstance(value, float) and value != value) or type(value).__name__ in ("NAType", "NaTType"):
+    if is_missing(value):
         raise Gap("", "a value that the template inserts is missing (None or NaN); fill it in, or write {{ name or '' }} to allow None")
     return value
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from llmops_lab import records
+
 CAP = 100_000  # characters; beyond it the overlap measures take seconds a cell
 
 
@@ -22,13 +24,7 @@ def plain(value: Any) -> Any:
 
 def is_missing(value: Any) -> bool:
     """True for None, NaN, NaT, pandas' NA, and a list of nothing else. An empty string is a value."""
-    if value is None or isinstance(value, str):
-        return value is None
-    if isinstance(value, float):
-        return value != value
-    if isinstance(value, (list, tuple)):
-        return all(is_missing(each) for each in value)
-    return type(value).__name__ in ("NAType", "NaTType")
+    return all(map(is_missing, value)) if isinstance(value, (list, tuple)) else records.is_missing(value)
 
 
 def expected_texts(target: Any) -> list[str]:

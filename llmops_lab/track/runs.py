@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from llmops_lab.errors import BadInput, LabError, UnknownName
+from llmops_lab.records import nan_as_null
 from llmops_lab.redact import Redactor, redact
 from llmops_lab.settings import Settings, home_dir
 from llmops_lab.track import connect, legal
@@ -322,16 +323,8 @@ def finish(client: Any, run_id: str, status: str, ended: int) -> None:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(_finite(value), ensure_ascii=False)
+    return value if isinstance(value, str) else json.dumps(nan_as_null(value), ensure_ascii=False)
 
 
 def _json(value: Any) -> str:
-    return json.dumps(_finite(value), indent=1)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, Mapping):
-        return {str(name): _finite(item) for name, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
+    return json.dumps(nan_as_null(value), indent=1)

@@ -14,6 +14,7 @@ from llmops_lab.errors import BadInput
 from llmops_lab.escapes import inert
 from llmops_lab.flows import compare as comparing
 from llmops_lab.flows.tables import left_unscored
+from llmops_lab.records import nan_as_null
 from llmops_lab.stats.verdict import sentence
 
 BINS = 12
@@ -65,12 +66,8 @@ def _mean(cells: Cells, found: Any, values: Any) -> dict[str, Any]:
         rows = numpy.frombuffer(cells.row, dtype="i4")[found][finite]
         clusters = rows.tolist() if len(numpy.unique(rows)) < len(rows) else None
         made = mean_interval(values[finite], clusters=clusters)
-        told |= {name: _finite(getattr(made, name)) for name in ("value", "low", "high")}
+        told |= {name: nan_as_null(getattr(made, name)) for name in ("value", "low", "high")}
     return told
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def grouped(cells: Cells, found: Any, labels: Sequence[str], scorer: str) -> dict[str, Any]:

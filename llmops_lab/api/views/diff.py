@@ -12,7 +12,7 @@ from llmops_lab.api.views._view import Answer, recorded_as
 from llmops_lab.errors import BadInput, UnknownName
 from llmops_lab.flows import diff_slices
 from llmops_lab.flows.diff import Pair, mean
-from llmops_lab.records import Verdict
+from llmops_lab.records import Verdict, nan_as_null
 from llmops_lab.stats.verdict import sentence
 
 MOST_ROWS = 200
@@ -49,7 +49,7 @@ class DiffView:
         """Answer one call."""
         if method not in self._methods:
             raise UnknownName("method", method, self._methods)
-        return Answer(_finite(self._methods[method](params)))
+        return Answer(nan_as_null(self._methods[method](params)))
 
     def listen(self, push: Callable[[dict[str, Any]], None]) -> Callable[[], None]:
         """There are no events: the grids have ended."""
@@ -244,12 +244,3 @@ def _whole(params: Mapping[str, Any], name: str, default: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise BadInput(f"{name} is a whole number, not {value!r:.80}.")
     return value
-
-
-def _finite(value: Any) -> Any:
-    # JSON knows no NaN and no infinity: null says that there is no number
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {name: _finite(each) for name, each in value.items()}
-    return [_finite(each) for each in value] if isinstance(value, list | tuple) else value

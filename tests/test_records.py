@@ -1,0 +1,28 @@
+"""What records hold of tables: numbers that are none, and values that are missing."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from llmops_lab.records import Score, is_missing, nan_as_null
+
+
+def test_what_is_not_a_number_is_null_wherever_it_stands_and_the_rest_stays():
+    told = {"means": (1.5, float("nan"), [float("inf"), -float("inf")]), 2: Score(float("nan"), detail={"n": np.int64(3)}), "none": None}
+    plain = nan_as_null(told)
+    score = {"value": None, "reason": "", "error": "", "detail": {"n": 3}}
+    assert plain == {"means": [1.5, None, [None, None]], "2": score, "none": None}
+    assert json.loads(json.dumps(plain, allow_nan=False)) == plain
+    assert nan_as_null(np.float32("nan")) is None and nan_as_null(np.bool_(True)) is True
+
+
+@pytest.mark.parametrize("value", [None, float("nan"), np.float64("nan"), pd.NA, pd.NaT])
+def test_a_gap_of_a_table_is_missing(value):
+    assert is_missing(value)
+
+
+@pytest.mark.parametrize("value", ["", 0, 0.0, False, float("inf"), [], "NaN"])
+def test_a_value_is_not_missing(value):
+    assert not is_missing(value)
