@@ -21,7 +21,7 @@ from llmops_lab.errors import BadInput, Conflict, LabError, UnknownName
 from llmops_lab.flows import keys
 from llmops_lab.flows.promote import Released, Wish, promote
 from llmops_lab.flows.register_model import base_folder
-from llmops_lab.flows.rollback import rollback
+from llmops_lab.flows.rollback import rollback, withdraw
 from llmops_lab.governance.approvals import Rules
 from llmops_lab.jobs import process
 from llmops_lab.redact import redact
@@ -92,6 +92,11 @@ def current(name: str, alias: str, settings: Settings) -> str:
     return "" if version is None else f"{name}/{version}"
 
 
+def champion(name: str, alias: str, first: str, settings: Settings) -> str:
+    """What a candidate stands against: what the alias points at now; ``first`` only while that is nothing. Empty where there is neither."""
+    return current(name, alias, settings) or first
+
+
 @dataclass(frozen=True)
 class Live:
     """A release that answered. ``pid`` and ``url`` are None once its server was stopped again."""
@@ -126,6 +131,7 @@ def go_live(
         told = _take_back(released, settings)
         if isinstance(error, LabError | OSError):
             raise LabError(f"{address} did not answer as it must: {error} {told}") from error
+        error.add_note(told)  # an interruption stays one
         raise
     return Live(released, reply, seconds, url if keep else None, server.pid if keep else None, log)
 
@@ -134,13 +140,29 @@ def _take_back(released: Released, settings: Settings) -> str:
     where = f"{released.name}@{released.alias}"
     if not released.moved:
         return f"{where} was at version {released.version} before, and still is."
+    why = "the server under it did not answer as it must"
     try:
-        back = rollback(released.name, released.alias, settings, why="the smoke test failed", expect=released.version)
+        if released.previous is None:
+            withdraw(released, settings, why=why)
+            return f"It was its first version, so the alias was taken off again: {where} points nowhere, as before."
+        back = rollback(released.name, released.alias, settings, why=why, expect=released.version)
     except Conflict as error:
         return f"It was not rolled back, for somebody moved it meanwhile: {error}"
-    except LabError as error:
-        return f"It could not be rolled back, so {where} still points at version {released.version}: {error}"
+    except Exception as error:  # whatever MLflow or the ledger throws: why the server did not answer has to be heard as well
+        return f"It could not be rolled back either: {error} {_still(released, settings)}"
     return f"Rolled back: {where} is at version {back.version} again."
+
+
+def _still(released: Released, settings: Settings) -> str:
+    where = f"{released.name}@{released.alias}"
+    try:
+        now = current(released.name, released.alias, settings)
+    except Exception as error:  # MLflow may be away by now
+        return f"Where {where} points now cannot be seen ({error}). Look at llmops-lab history {released.name}."
+    if not now:
+        return f"{where} points nowhere now."
+    still = "still " if now == f"{released.name}/{released.version}" else ""
+    return f"{where} {still}points at {now}. Move it by hand: llmops-lab history {released.name}."
 
 
 @contextmanager

@@ -81,7 +81,7 @@ def _begin(planned: Planned, ledger: Ledger) -> Entry:
         rival = next((entry for entry in under_way(entries) if entry.body["alias"] == planned.alias), None)
         if rival is not None:
             raise Conflict(
-                f"{rival.actor} is moving {planned.found.name}@{planned.alias} to version {rival.body['version']} at this moment. "
+                f"{rival.actor} is moving {planned.found.name}@{planned.alias} to {_place(rival.body['version'])} at this moment. "
                 "Look at the history, then decide again.",
                 {"version": rival.body["version"], "actor": rival.actor, "at": rival.at},
             )
@@ -111,8 +111,8 @@ def _lost(planned: Planned, entries: list[Entry]) -> Conflict:
         return _elsewhere(planned, None)
     winner = won[0]
     return Conflict(
-        f"{winner.actor} moved {planned.found.name}@{planned.alias} to version {winner.body['version']} in between ({winner.at[:19]} UTC), "
-        f"so it was not moved to {planned.body['version']}. Look at the history, then decide again.",
+        f"{winner.actor} moved {planned.found.name}@{planned.alias} to {_place(winner.body['version'])} in between ({winner.at[:19]} UTC), "
+        f"so it was not moved to {_place(planned.body['version'])}. Look at the history, then decide again.",
         {"version": winner.body["version"], "actor": winner.actor, "at": winner.at},
     )
 
@@ -120,6 +120,10 @@ def _lost(planned: Planned, entries: list[Entry]) -> Conflict:
 def _elsewhere(planned: Planned, now: int | None) -> Conflict:
     at = "nowhere" if now is None else f"at version {now}"
     return Conflict(f"{planned.found.name}@{planned.alias} was moved in between: it is {at} now. Decide again.", {"version": now})
+
+
+def _place(version: int | None) -> str:
+    return "nowhere" if version is None else f"version {version}"
 
 
 def _alias_move(planned: Planned) -> AliasMove:

@@ -37,3 +37,18 @@ def rollback(name: str, alias: str, settings: Settings, *, why: str = "", expect
         planned = Planned(found, alias, "rolling_back", {**body, "author": target.author, "why": why}, actor, last_move(entries, alias))
         done = move(planned, registry, ledger)
         return Released(name, found.kind, target.version, alias, now, True, done.seq, target.digest)
+
+
+def withdraw(released: Released, settings: Settings, *, why: str) -> None:
+    """Take an alias off its first version again, so that it points nowhere, as before.
+
+    Raises Conflict where somebody moved it meanwhile.
+    """
+    name, alias = released.name, released.alias
+    registry, ledger, actor = Registry(settings), open_ledger(settings), person(settings)
+    with audited(ledger, actor, {"name": name, "version": None, "alias": alias, "why": why}):
+        settle(name, registry, ledger)
+        found, entries = registry.find(name), audit.entries(ledger, name=name)
+        check_expected(found, alias, released.version, found.aliases.get(alias))
+        body = {"name": name, "version": None, "previous": released.version, "alias": alias, "kind": found.kind, "digest": "", "why": why}
+        move(Planned(found, alias, "rolling_back", body, actor, last_move(entries, alias)), registry, ledger)

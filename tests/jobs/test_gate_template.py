@@ -1,5 +1,6 @@
 """The gate and deploy templates as jobs: real kernels, real servers, exit codes, and what the registry holds afterwards."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -18,6 +19,7 @@ from llmops_lab.errors import BadInput, LabError, UnknownName
 from llmops_lab.flows import deploy
 from llmops_lab.flows.promote import Wish
 from llmops_lab.settings import load
+from llmops_lab.track import connect
 from llmops_lab.track.registry import Registry
 
 pytest.importorskip("papermill")
@@ -56,6 +58,15 @@ def job(folder, template, **parameters):
 def at(alias):
     """The version of ``support`` that an alias points at."""
     return Registry(load()).find("support").aliases.get(alias)
+
+
+@contextlib.contextmanager
+def taken_port():
+    """A port on which something else listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        yield taken.getsockname()[1]
 
 
 def runs(pid):
@@ -97,28 +108,38 @@ def test_a_failed_gate_changes_nothing(project):
 
 
 def test_an_alias_whose_server_does_not_answer_goes_back_to_where_it_was(project):
-    for version in (2, 3):
-        gate = lab.gate(f"support/{version}", "support/1", "rows.csv", expected="answer", margin=0.2, scorer="contains", progress=False)
-        assert gate.check().passed
-    lab.promote("support", 2, "staging")
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        with pytest.raises(LabError, match="did not answer as it must: the server ended with 2") as told:
-            deploy.go_live(Wish("support", 3, "staging"), load(), port=taken.getsockname()[1])
+    asked = {"expected": "answer", "margin": 0.2, "scorer": "contains", "progress": False}
+    if at("staging") is None:
+        lab.promote("support", 2, "staging", gate=lab.gate("support/2", "support/1", "rows.csv", **asked).check())
+    lab.gate("support/3", "support@staging", "rows.csv", **asked).check()
+    with pytest.raises(LabError, match="did not answer as it must: the server ended with 2") as told, taken_port() as port:
+        deploy.go_live(Wish("support", 3, "staging"), load(), port=port)
     assert "Rolled back: support@staging is at version 2 again" in str(told.value)
     assert at("staging") == 2
 
 
-def test_a_first_version_whose_server_does_not_answer_stays_and_the_message_says_so(project):
+def test_a_first_version_whose_server_does_not_answer_is_taken_off_again(project):
     lab.prompts.save(GOOD, "first")
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        with pytest.raises(LabError, match="did not answer as it must") as told:
-            deploy.go_live(Wish("first", 1, "dev"), load(), port=taken.getsockname()[1])
-    assert "could not be rolled back, so first@dev still points at version 1" in str(told.value)
-    assert "no earlier version to go back to" in str(told.value) and deploy.current("first", "dev", load()) == "first/1"
+    with pytest.raises(LabError, match="did not answer as it must") as told, taken_port() as port:
+        deploy.go_live(Wish("first", 1, "dev"), load(), port=port)
+    assert "taken off again: first@dev points nowhere, as before" in str(told.value) and deploy.current("first", "dev", load()) == ""
+    story = list(lab.history("first"))
+    assert [line.what for line in story] == ["promoted", "rolled_back"] and "rolled back @dev: 1 -> none" in repr(lab.history("first"))
+    assert (story[-1].previous, story[-1].version, story[-1].why) == (1, None, "the server under it did not answer as it must")
+    with pytest.raises(BadInput, match="no earlier version"):
+        lab.rollback("first", "dev")  # not to the one that was taken off
+
+
+def test_a_rollback_that_fails_too_is_told_and_the_alias_is_said_to_be_where_it_is(project):
+    for text in ("old {{ text }}", GOOD):
+        lab.prompts.save(text, "twice")
+    lab.promote("twice", 1, "dev")
+    connect.client(load()).set_prompt_version_tag("twice", 1, "mlflow.prompt.text", "changed {{ text }}")
+    with pytest.raises(LabError, match="did not answer as it must: the server ended with 2") as told, taken_port() as port:
+        deploy.go_live(Wish("twice", 2, "dev"), load(), port=port)
+    assert "could not be rolled back either: " in str(told.value) and "twice@dev still points at twice/2" in str(told.value)
+    assert deploy.current("twice", "dev", load()) == "twice/2"
+    assert [line.what for line in lab.history("twice")][-2:] == ["promoted", "refused"]  # the rollback's try
 
 
 def test_what_somebody_released_meanwhile_is_not_rolled_back(project):
@@ -142,8 +163,8 @@ def test_a_bundle_is_deployed(project):
 def test_a_smoke_test_asks_with_a_key_of_its_own_where_there_are_keys_and_ends_it(project):
     from llmops_lab.flows import keys
 
-    gate = lab.gate("support/2", "support/1", "rows.csv", expected="answer", progress=False)
-    lab.promote("support", 2, "staging", gate=gate)
+    if at("staging") is None:
+        lab.promote("support", 2, "staging", gate=lab.gate("support/2", "support/1", "rows.csv", expected="answer", progress=False))
     keys.create("somebody")
     try:
         live = deploy.go_live(Wish("support", 2, "staging"), load(), question="ping")
@@ -175,12 +196,12 @@ def test_an_alias_that_is_none_a_name_that_cannot_be_and_a_port_that_is_taken_ar
         deploy.check("support", "stagin", 0, load())
     with pytest.raises(BadInput, match="cannot be a name"):
         deploy.check("sup/port", "staging", 0, load())
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        with pytest.raises(BadInput, match="cannot be used"):
-            deploy.check("support", "staging", taken.getsockname()[1], load())
+    with pytest.raises(BadInput, match="cannot be used"), taken_port() as port:
+        deploy.check("support", "staging", port, load())
 
 
 def test_where_an_alias_points_nowhere_there_is_no_champion(project):
     assert deploy.current("support", "production", load()) == "" and deploy.current("nobody", "staging", load()) == ""
+    lab.promote("support", 2, "dev")
+    said = [deploy.champion(*where, "tiny", load()) for where in (("support", "dev"), ("support", "production"), ("nobody", "staging"))]
+    assert said == ["support/2", "tiny", "tiny"]  # what is named is measured against only while there is nothing to replace
