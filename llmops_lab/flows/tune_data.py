@@ -15,6 +15,7 @@ from llmops_lab.training.leaks import Leaks
 
 _DEEDS = ("stop", "drop", "keep")
 _HELD_OUT = 0.1
+_CURE = "Mend the files, or leave those rows out of the training (leaks='drop'), or go on with them (leaks='keep')."
 
 
 @dataclass(frozen=True)
@@ -60,18 +61,18 @@ def read_sets(
         if name not in named:
             rows, named[name] = data.split(rows, _HELD_OUT, seed)
     more = {name: examine(path) if str(path) else None for name, path in (("general", general), ("replay", replay))}
-    trained = data.mix(rows, more["replay"], seed)
+    trained = leaks.Trained(data.mix(rows, more["replay"], seed))
     found = []
     for name, each in (*named.items(), ("general", more["general"])):
         if each is None:
             continue
-        found.append(leaks.find(trained, each, name))
+        found.append(trained.met(each, name))
         if found[-1].exact and leaked == "drop":
             rows = leaks.without(rows, found[-1])
             more["replay"] = leaks.without(more["replay"], found[-1]) if more["replay"] else None
             found[-1] = dataclasses.replace(found[-1], dropped=True)
         elif found[-1].exact and leaked == "stop":
-            raise BadInput(f"leak check, {found[-1]}. A verdict on them would flatter. Mend the files, or give leaks='drop'.")
+            raise BadInput(f"leak check, {found[-1]}. A verdict on them would flatter. {_CURE}")
     if not rows.items:
         raise BadInput(f"{rows.source}: every row is also held out, so nothing is left to learn from.")
     return Sets(rows, named["validation"], named["test"], more["general"], more["replay"], tuple(found))

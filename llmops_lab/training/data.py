@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from random import Random
 from typing import Any
 
-from llmops_lab.errors import BadInput
+from llmops_lab.errors import BadInput, clipped
 from llmops_lab.records import digest
+from llmops_lab.training._alike import same
 
 Turn = tuple[str, str]
 FORMS = (("prompt", "completion"), ("input", "output"))
@@ -18,15 +20,24 @@ _FORMS_TOLD = "'messages', or 'prompt' and 'completion', or 'input' and 'output'
 
 @dataclass(frozen=True)
 class Example:
-    """One exercise: ``turns`` are (role, text) up to the question, ``answer`` is what to learn. ``id``: the row's own or a digest."""
+    """One exercise: ``turns`` are (role, text) up to the question, ``answer`` is what to learn.
+
+    ``id``: the row's own or a digest; ``place``: where it stands, for people.
+    """
 
     turns: tuple[Turn, ...]
     answer: str
     id: str = field(compare=False, default="")
+    place: str = field(compare=False, default="")
+
+    @property
+    def called(self) -> str:
+        """What a message calls it: row and file, and the row's own id where it has one."""
+        return self.place or self.id
 
     @property
     def question(self) -> str:
-        """The turns as one text, for comparing examples with each other."""
+        """The turns as one text."""
         return "\n".join(text for _, text in self.turns)
 
     @property
@@ -56,6 +67,11 @@ class Examples:
         return Examples(tuple(self.items[number] for number in numbers), source)
 
 
+def asked(example: Example) -> str:
+    """What is asked, system messages aside: by this two examples are compared."""
+    return " ".join(text for role, text in example.turns if role not in ("system", "developer"))
+
+
 def read(rows: Sequence[Mapping[str, Any]], source: str, ids: Sequence[str] = ()) -> Examples:
     """Examples of rows with ``messages``, or ``prompt`` and ``completion``, or ``input`` and ``output``; a column ``system`` goes before.
 
@@ -66,22 +82,24 @@ def read(rows: Sequence[Mapping[str, Any]], source: str, ids: Sequence[str] = ()
         raise BadInput(f"{source} has no rows: there is nothing to learn from. Each row needs {_FORMS_TOLD}.")
     columns = list(dict.fromkeys(name for row in rows for name in row))
     form = _form(columns, source)
-    made = []
+    made, file = [], PurePath(source).name
     for number, row in enumerate(rows, 1):
         where = f"row {number} of {source}"
         turns, answer = _chat(row, where) if form == ("messages",) else _pair(row, form, where)
-        made.append(Example(turns, answer, str(ids[number - 1]) if ids else digest([list(turns), answer])[:12]))
+        own = f" ({row['id']})" if row.get("id") not in (None, "") else ""
+        name = str(ids[number - 1]) if ids else digest([list(turns), answer])[:12]
+        made.append(Example(turns, answer, name, f"row {number}{own} of {file}"))
     return Examples(tuple(made), source)
 
 
 def split(examples: Examples, share: float, seed: int) -> tuple[Examples, Examples]:
-    """(the larger part, a ``share`` of it held out); equal questions stay on one side, and the same seed gives the same parts.
+    """(the larger part, a ``share`` of it held out); the same seed gives the same parts.
 
-    Raises BadInput when either part would be empty.
+    Questions that the leak check would call the same stay on one side. Raises BadInput when either part would be empty.
     """
     groups: dict[str, list[int]] = {}
     for number, each in enumerate(examples.items):
-        groups.setdefault(each.question, []).append(number)
+        groups.setdefault(same(asked(each)), []).append(number)
     order = list(groups.values())
     Random(seed).shuffle(order)  # noqa: S311 - a split, not a secret
     wanted, out = max(1, round(len(examples) * share)), list[int]()
@@ -163,5 +181,4 @@ def _turn(item: Any, where: str) -> Turn:
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
-    return "missing" if value is None else text if len(text) <= 60 else text[:57] + "..."
+    return "missing" if value is None else clipped(repr(value))

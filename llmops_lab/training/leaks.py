@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import heapq
-import unicodedata
-import zlib
-from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-from llmops_lab.training.data import Example, Examples
+from llmops_lab.training._alike import NEAR, Nearest, same
+from llmops_lab.training.data import Example, Examples, asked
 
-NEAR = 0.8  # of two questions' pieces shared, from which they count as near duplicates
-_PIECE = 5  # characters; one word changed in a short sentence changes few of them
-_SKETCH = 256  # so many pieces stand for a text that is longer: the smallest hashes, a fair sample
-_COMMON = 0.1  # a piece in more than this share of the training rows is the instruction, which all rows share
+__all__ = ["NEAR", "Leak", "Leaks", "Trained", "without"]
+_NAMED = 3  # pairs in a message
 
 
 @dataclass(frozen=True)
@@ -39,85 +33,55 @@ class Leaks:
 
     def __str__(self) -> str:
         if not self.exact and not self.near:
-            return f"{self.name}: none of {self.of} rows was met in training"
-        named = "; ".join(f"{each.held_out} ~ {each.trained} ({each.likeness:.2f})" for each in (*self.exact, *self.near)[:3])
-        were = "were in training too, which were dropped there," if self.dropped else "are in training too"
-        return f"{self.name}: of {self.of} rows {len(self.exact)} {were} and {len(self.near)} nearly so: {named}"
+            return f"{self.name}: none of {self.of:,} rows was met in training"
+        were = "were in training too, which were dropped there" if self.dropped else "are in training too"
+        return f"{self.name}: of {self.of:,} rows {_told(self.exact)} {were}, and {_told(self.near)} nearly so"
 
 
-def find(trained: Examples, held_out: Examples, name: str) -> Leaks:
-    """Compare questions (system messages aside) without regard to case, spacing and punctuation; each held-out row with its nearest.
+def _told(leaks: tuple[Leak, ...]) -> str:
+    if not leaks:
+        return "0"
+    pairs = "; ".join(f"{each.held_out} = {each.trained}" if each.likeness == 1 else _nearly(each) for each in leaks[:_NAMED])
+    more = f"; and {len(leaks) - _NAMED:,} more" if len(leaks) > _NAMED else ""
+    return f"{len(leaks):,} ({pairs}{more})"
 
-    Likeness is the share of 5-character pieces that both have of those that either has (Jaccard), without the pieces that more than a
-    tenth of the training rows share; longer texts are compared by a sample of 256 pieces.
+
+def _nearly(leak: Leak) -> str:
+    return f"{leak.held_out} ~ {leak.trained}, {leak.likeness:.0%} alike"
+
+
+class Trained:
+    """The training rows, ready to be compared with every set that is held out: without regard to case, Unicode form, spacing, punctuation.
+
+    Questions are compared, system messages aside. Likeness is the share of 5-character pieces that both have of those that either has
+    (Jaccard), without the pieces that more than a tenth of the training rows share; longer texts are compared by a sample of 256 pieces.
     """
-    texts = [_plain(each) for each in trained.items]
-    same = {text: number for number, text in reversed(list(enumerate(texts)))}
-    index = _Index(texts)
-    exact, near = [], []
-    for each in held_out.items:
-        text = _plain(each)
-        if text in same:
-            exact.append(Leak(each.id, trained.items[same[text]].id, 1.0, _asked(each)))
-            continue
-        likeness, number = index.nearest(text)
-        if likeness >= NEAR:
-            near.append(Leak(each.id, trained.items[number].id, likeness, _asked(each)))
-    return Leaks(name, len(held_out), tuple(exact), tuple(near))
+
+    def __init__(self, trained: Examples) -> None:
+        self._rows: dict[str, Example] = {}
+        for example in trained.items:
+            self._rows.setdefault(same(asked(example)), example)
+        self._nearest = Nearest(list(self._rows))
+        self._distinct = list(self._rows.values())
+
+    def met(self, held_out: Examples, name: str) -> Leaks:
+        """Which rows of a held-out set stand among them, each told with its nearest."""
+        texts = [same(asked(each)) for each in held_out.items]
+        new = [number for number, text in enumerate(texts) if text not in self._rows]
+        near = [
+            _leak(held_out.items[number], self._distinct[place], likeness)
+            for number, (likeness, place) in zip(new, self._nearest.of([texts[number] for number in new]), strict=True)
+            if place >= 0
+        ]
+        exact = [_leak(each, self._rows[text], 1.0) for each, text in zip(held_out.items, texts, strict=True) if text in self._rows]
+        return Leaks(name, len(held_out), tuple(exact), tuple(near))
 
 
 def without(trained: Examples, leaks: Leaks) -> Examples:
-    """The training rows but those whose question is also held out, word for word."""
-    held = {_folded(each.question) for each in leaks.exact}
-    return trained.take([number for number, each in enumerate(trained.items) if _plain(each) not in held], "without leaks")
+    """The training rows but those whose question is also held out."""
+    held = {same(each.question) for each in leaks.exact}
+    return trained.take([number for number, each in enumerate(trained.items) if same(asked(each)) not in held], "without leaks")
 
 
-class _Index:
-    """Which training rows have a piece."""
-
-    def __init__(self, texts: list[str]) -> None:
-        pieces = [set(_pieces(text)) for text in texts]
-        often = Counter(piece for each in pieces for piece in each)
-        most = max(3, _COMMON * len(texts))
-        self._common = {piece for piece, count in often.items() if count > most}
-        self._rows = [_sketch(each - self._common) for each in pieces]
-        self._at: dict[int, list[int]] = {}
-        for number, each in enumerate(self._rows):
-            for piece in each:
-                self._at.setdefault(piece, []).append(number)
-
-    def nearest(self, text: str) -> tuple[float, int]:
-        asked = _sketch(set(_pieces(text)) - self._common)
-        shared = Counter(number for piece in asked for number in self._at.get(piece, ()))
-        best = (0.0, -1)
-        for number, _ in shared.most_common(5):
-            best = max(best, (_likeness(asked, self._rows[number]), number))
-        return best
-
-
-def _likeness(a: frozenset[int], b: frozenset[int]) -> float:
-    either = _sketch(set(a | b))  # of two samples, only the smallest hashes of both together are a fair sample again
-    return len(either & a & b) / len(either) if either else 0.0
-
-
-def _sketch(pieces: set[int]) -> frozenset[int]:
-    return frozenset(pieces if len(pieces) <= _SKETCH else heapq.nsmallest(_SKETCH, pieces))
-
-
-def _pieces(text: str) -> Iterator[int]:
-    for at in range(max(1, len(text) - _PIECE + 1)):
-        yield zlib.crc32(text[at : at + _PIECE].encode())
-
-
-def _asked(example: Example) -> str:
-    return " ".join(text for role, text in example.turns if role not in ("system", "developer"))
-
-
-def _plain(example: Example) -> str:
-    return _folded(_asked(example))
-
-
-def _folded(text: str) -> str:
-    """Letters and digits only, in lower case, one space between words."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return " ".join("".join(mark if mark.isalnum() else " " for mark in folded).split()) or folded
+def _leak(held_out: Example, trained: Example, likeness: float) -> Leak:
+    return Leak(held_out.called, trained.called, likeness, asked(held_out))

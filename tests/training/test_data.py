@@ -1,6 +1,8 @@
 """Rows become examples, or the row that is wrong is named."""
 
 import json
+import random
+from collections import Counter
 
 import pytest
 
@@ -99,12 +101,79 @@ def test_leaks_are_found_word_for_word_and_nearly_and_named():
         ("I cannot sign in since Monday morning at ten.", "d"),  # 3: nearly the same, short
         ("The drill that I bought is broken.", "e"),  # 4: new
     )
-    found = leaks.find(trained, asked, "test")
+    found = leaks.Trained(trained).met(asked, "test")
     assert [(each.held_out, each.trained) for each in found.exact] == [("r1", "r1")]
     assert {(each.held_out, each.trained) for each in found.near} == {("r2", "r3"), ("r3", "r4")}
     assert all(leaks.NEAR <= each.likeness < 1 for each in found.near)
-    assert "of 4 rows 1 are in training too and 2 nearly so: r1 ~ r1 (1.00)" in str(found)
+    assert "of 4 rows 1 (r1 = r1) are in training too, and 2 (r2 ~ r3, 99% alike; r3 ~ r4, 8" in str(found)
     assert len(leaks.without(trained, found)) == 3
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "alike"),
+    [
+        ("Where is my PARCEL?", "where is my parcel", True),
+        ("caf\u00e9 au lait", "cafe\u0301  au\tlait", True),
+        ("\uff26\uff55\uff4c\uff4c\u3000width", "full width", True),
+        ("Stra\u00dfe", "STRASSE", True),
+        ("co\u00adoper\u200bate", "cooperate", True),
+        ("7 * 5", "7 \u00d7 5 ?", True),
+        ("What is 7 + 5?", "What is 7 - 5?", False),
+        ("What is -5?", "What is 5?", False),
+        ("\u0915\u0940", "\u0915\u093e", False),  # Hindi: two syllables that differ in their vowel sign
+        ("I feel \U0001f600", "I feel \U0001f622", False),
+        ("?", "!", False),
+    ],
+)
+def test_what_makes_two_questions_the_same(one, other, alike):
+    found = leaks.Trained(examples((one, "a"))).met(examples((other, "b")), "test")
+    assert len(found.exact) == alike
+    assert len(data.split(examples((one, "a"), (other, "b"), ("something else", "c")), 0.3, seed=1)[0]) in ((1, 2) if alike else (2,))
+
+
+def test_the_nearest_is_the_one_that_comparing_with_every_row_finds():
+    chance = random.Random(5)
+    words = ["".join(chance.choices("abcdefghij", k=chance.randint(2, 8))) for _ in range(60)]
+    trained = [" ".join(chance.choices(words, k=chance.randint(1, 40))) for _ in range(300)]
+    asked = []
+    for text in chance.sample(trained, 250):
+        changed = text.split()
+        for _ in range(chance.randint(1, 4)):
+            changed[chance.randrange(len(changed))] = chance.choice(words)
+        asked.append(" ".join(changed))
+    rows = {text: {text[at : at + 5] for at in range(max(1, len(text) - 4))} for text in [*trained, *asked]}
+    often = Counter(piece for text in dict.fromkeys(trained) for piece in rows[text])
+    own = {text: {piece for piece in pieces if often[piece] <= 0.1 * len(set(trained))} for text, pieces in rows.items()}
+    found = leaks.Trained(examples(*[(text, "a") for text in trained])).met(examples(*[(text, "b") for text in asked]), "test")
+    told = {each.question: each.likeness for each in found.near}
+    best = {
+        text: max((len(own[text] & own[other]) / len(own[text] | own[other]) for other in trained if own[text] | own[other]), default=0)
+        for text in asked
+        if text not in trained
+    }
+    expected = {text: likeness for text, likeness in best.items() if likeness >= leaks.NEAR and len(rows[text]) <= 250}
+    assert len(expected) > 30
+    assert {text: told.get(text) for text in expected} == pytest.approx(expected)
+    assert all(best[text] >= leaks.NEAR for text in told if len(rows[text]) <= 250)
+
+
+def test_rows_that_differ_in_case_only_do_not_fall_on_both_sides_of_a_split(tmp_path):
+    rows = [f"Where is order {number}?" for number in range(20)] + [f"where is ORDER {number}" for number in range(20)]
+    path = tmp_path / "train.jsonl"
+    path.write_text("".join(json.dumps({"prompt": row, "completion": "x"}) + "\n" for row in rows))
+    assert not any(each.exact for each in read_sets(path).leaks)
+
+
+def test_a_leak_is_told_with_rows_files_and_what_to_do(tmp_path):
+    write = {"train.jsonl": [{"prompt": f"Where is order {number}?", "completion": "x"} for number in range(40)]}
+    write["test.jsonl"] = [{"id": "t-9", "prompt": "What is the weather like?", "completion": "x"}]
+    write["test.jsonl"].append({"id": "t-10", "prompt": "WHERE IS ORDER 7", "completion": "x"})
+    for name, rows in write.items():
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(BadInput) as caught:
+        read_sets(tmp_path / "train.jsonl", test=tmp_path / "test.jsonl")
+    assert "of 2 rows 1 (row 2 (t-10) of test.jsonl = row 8 of train.jsonl) are in training too" in str(caught.value)
+    assert "leaks='drop'" in str(caught.value) and "leaks='keep'" in str(caught.value)
 
 
 def test_an_instruction_that_all_rows_share_makes_them_not_alike():
@@ -113,7 +182,7 @@ def test_an_instruction_that_all_rows_share_makes_them_not_alike():
         *[(f"{head}item {word} is late", "x") for word in "kettle lamp chair jacket phone camera radio tent bike clock".split()]
     )
     asked = examples((f"{head}please send my money back", "y"))
-    assert leaks.find(trained, asked, "test").near == ()
+    assert leaks.Trained(trained).met(asked, "test").near == ()
 
 
 def test_sets_hold_out_what_no_file_is_named_for_and_leaks_stop_drop_or_stay(tmp_path):
@@ -125,7 +194,7 @@ def test_sets_hold_out_what_no_file_is_named_for_and_leaks_stop_drop_or_stay(tmp
     assert "forgetting will not be checked" in str(sets)
     test = tmp_path / "test.jsonl"
     test.write_text("".join(json.dumps(row) + "\n" for row in rows[:4]))
-    with pytest.raises(BadInput, match=r"test: of 4 rows \d are in training too"):
+    with pytest.raises(BadInput, match=r"test: of 4 rows \d \(row 1 of test.jsonl = row 1 of train.jsonl"):
         read_sets(path, test=test)
     assert len(read_sets(path, test=test, validation=test, leaked="drop").train) == 96
     assert len(read_sets(path, test=test, validation=test, leaked="keep").train) == 100
