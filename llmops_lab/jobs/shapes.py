@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from llmops_lab.errors import BadInput
+from llmops_lab.errors import BadInput, clipped
 
 _SIMPLE = {"str": str, "int": int, "float": float, "bool": bool, "None": type(None)}
 _BRACKETS = {"list": "list", "List": "list", "dict": "dict", "Dict": "dict", "Optional": "Optional", "Union": "|"}
@@ -187,6 +187,8 @@ def read_text(shape: Shape, text: str) -> Any:
 
 
 def _read_as_one(shape: Shape, text: str) -> Any:
+    if not text.strip() and shape.has("None") and not shape.has("str"):
+        return None  # an empty field of a form, where no text is wanted
     order = ["None", "bool", "int", "float", "Literal", "list", "dict", "Any", "str"]
     for part in sorted(shape.of, key=lambda part: order.index(part.kind)):
         if part.kind == "list" and not text.lstrip().startswith("[") and shape.has("str"):
@@ -253,5 +255,4 @@ def short(value: Any) -> str:
     except Exception:  # a stranger's repr, a number of too many digits
         text = "a value"
     plain = type(value).__module__ == "builtins"
-    text = text if len(text) <= 60 else text[:57] + "..."
-    return text if plain else f"{text} (a {type(value).__module__}.{type(value).__name__})"
+    return clipped(text) if plain else f"{clipped(text)} (a {type(value).__module__}.{type(value).__name__})"

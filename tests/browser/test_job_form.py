@@ -2,6 +2,8 @@
 
 import json
 
+from tests.browser.looks import grave
+
 FORM = ".llmops-lab-form"
 DECLARED = """from typing import Literal
 who: str  # whom to greet; <img src=x onerror=alert(1)>
@@ -36,7 +38,7 @@ def test_a_form_is_filled_in_and_run(lab):
     page.locator(FORM).wait_for()
     run = page.get_by_role("button", name="Run", exact=True)
     assert "<img src=x" in page.locator(FORM).inner_text() and page.locator(f"{FORM} img").count() == 0
-    assert page.locator(".llmops-lab-form-head").inner_text().strip() == "greet.ipynb: Greets somebody for **$5** or $6."
+    assert page.locator(".llmops-lab-form-head").inner_text().split("\n") == ["greet.ipynb", "Greets somebody for **$5** or $6."]
     run.click()
     said(page, "BadInput: missing: who")
     page.get_by_label("who: str").fill("you & I")
@@ -47,10 +49,15 @@ def test_a_form_is_filled_in_and_run(lab):
     page.get_by_label("method").select_option("loud")
     page.get_by_label("dots: bool").check()
     page.get_by_label("names: list[str]").fill('["a", "b"]')
-    run.click()
+    run.dblclick()
     said(page, "started: job")
+    page.locator(f"{FORM} .lj-card").wait_for()
+    assert page.evaluate("() => document.activeElement.innerText") == "Run"  # the keyboard is where it was
     assert lab.value("(form.job.wait(), form.job.state)[1]") == "succeeded"
     found = json.loads(open(lab.value("str(form.job.notebook)"), encoding="utf-8").read())
     printed = "".join("".join(output.get("text", "")) for cell in found["cells"] for output in cell.get("outputs", []))
     assert printed == "you & I you & I you & I  loud True ['a', 'b']\n"
+    page.locator(f"{FORM} .lj-card [role=status]", has_text="succeeded").wait_for()
+    assert lab.value("len(llmops_lab.jobs())") == 1
+    assert grave(page, page.locator(FORM)) == []
     assert (lab.dialogs, lab.elsewhere) == ([], [])

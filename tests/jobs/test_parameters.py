@@ -192,7 +192,7 @@ def test_a_value_of_the_wrong_type_is_named(given, said):
     [
         (["data=d=1, x.csv"], {"data": "d=1, x.csv"}),
         (["who=007", "note=null", "plain=+7"], {"who": "007", "note": None, "plain": 7}),
-        (["who="], {"who": ""}),
+        (["who=", "old= "], {"who": "", "old": None}),
         (["who=null"], {"who": "null"}),
         (["epochs=1e-3", "count=-5", "loud=TRUE"], {"epochs": 0.001, "count": -5, "loud": True}),
         (["models=a", "models=b,c"], {"models": ["a", "b,c"]}),
