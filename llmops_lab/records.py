@@ -56,6 +56,8 @@ def is_missing(value: Any) -> bool:
 
 
 def _build(kind: type[R], data: Mapping[str, Any]) -> R:
+    if kind is Message and "more" in data:
+        return _build(Turn, data)  # type: ignore[return-value]
     nested: dict[str, Any] = {"usage": Usage, "messages": Message, "examples": Example}
     values = dict(data)
     for name, cls in nested.items():
@@ -64,9 +66,9 @@ def _build(kind: type[R], data: Mapping[str, Any]) -> R:
             values[name] = _build(cls, item)
         elif isinstance(item, list):
             values[name] = tuple(_build(cls, each) for each in item)
-    if kind is Message and isinstance(values.get("content"), list):
+    if kind in (Message, Turn) and isinstance(values.get("content"), list):
         values["content"] = tuple(values["content"])
-    for name in ("tool_calls", "logprobs"):
+    for name in ("tool_calls", "logprobs", "choices"):
         if isinstance(values.get(name), list):
             values[name] = tuple(values[name])
     return kind(**values)
@@ -92,6 +94,16 @@ class Message:
 
     role: str
     content: str | tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Turn(Message):
+    """A message with further fields of OpenAI's, as they are: the calls of tools that an assistant made, which call a result answers.
+
+    A ``content`` of None among them stands for none at all; ``content`` itself is then empty.
+    """
+
+    more: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +158,17 @@ class Reply:
     model: str = ""
     tool_calls: tuple[dict[str, Any], ...] = ()
     logprobs: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Relayed(Reply):
+    """A reply with all that an upstream said: its ``choices`` (several where ``n`` was asked for) and, in ``more``, what stood beside them.
+
+    Both in OpenAI's form. The other fields tell of the first choice that can be used, ``usage`` and ``cost_usd`` of all.
+    """
+
+    choices: tuple[dict[str, Any], ...] = ()
+    more: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

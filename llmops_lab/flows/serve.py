@@ -89,7 +89,7 @@ async def _loaded(names: Sequence[str], settings: Settings) -> Shelf:
     found: dict[str, Release] = {}
     for name in names:
         found[name] = await load(name, settings, beside=found)
-    return Shelf(list(found.values()))
+    return Shelf(list(found.values()), say)
 
 
 def _trace(ledger: Ledger, settings: Settings, batch: list[dict[str, Any]]) -> None:

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from llmops_lab import plugins
 from llmops_lab.errors import BadInput, ProviderFault
 from llmops_lab.flows.resolve import Resolved, address, resolve
-from llmops_lab.models._ask import most_it_can_cost, open_model
+from llmops_lab.models._ask import may_be_billed, most_it_can_cost, open_model, size_of
 from llmops_lab.models._provider import Provider
 from llmops_lab.prompts.template import Prompt
 from llmops_lab.records import Message, Reply, Request, Usage, digest, output_limit
-from llmops_lab.serving.protocol import Asked
-from llmops_lab.serving.release import Ask, Release
+from llmops_lab.serving.asked import CHAT, Asked, text_only
+from llmops_lab.serving.protocol import ApiError, piece_of
+from llmops_lab.serving.release import Ask, Made, OnChoices, Release
 from llmops_lab.settings import Settings
 
 MAIN = "main"
 """The slot of a bundle whose prompt is used where a request names none."""
 _LOAD_S = 600.0
+_LETTERS = 4  # in a token, as in a grid's estimate
 
 
 def is_model(name: str) -> bool:
@@ -76,7 +79,8 @@ def _release(
         digest=mark,
         model=model,
         ask=_asker(provider, settings.timeout),
-        prepare=(lambda asked: asked.request) if known is None else lambda asked: prepared(known, asked),
+        prepare=lambda asked: prepared(known, _kept(provider, asked)),
+        so_far=lambda request, made: _so_far(provider, request, made),
         most_usd=lambda request: None if provider.price is None else most_it_can_cost(request, provider.price, settings.timeout),
         sure=lambda request: _is_sure(provider, request),
         close=provider.close,
@@ -102,15 +106,28 @@ def _links(known: Resolved | None) -> dict[str, Any]:
     return {"kind": known.kind, "prompts": prompts}
 
 
+def _kept(provider: Provider, asked: Asked) -> Asked:
+    """What the caller asked, as this model can keep it. Raises ApiError 400 for what it would have to leave out."""
+    if not hasattr(provider, "relay"):
+        return text_only(asked)
+    # A library that gets the parameters as arguments has others too: where to send the request and its key, say.
+    strange = sorted(set(asked.params) - CHAT) if getattr(provider, "arguments", False) else []
+    if strange:
+        message = f"{asked.model} takes no {strange[0]!r:.80} from a caller. Known: {', '.join(sorted(CHAT))}."
+        raise ApiError(400, message, code="unsupported_value", param=strange[0][:80])
+    return asked
+
+
 def _asker(provider: Provider, timeout: float) -> Ask:
     """One try, priced: whether to try again is for the caller's own client to say."""
 
-    async def ask(request: Request, *, on_text: Callable[[str], None] | None = None) -> Reply:
+    async def ask(request: Request, *, on_choices: OnChoices | None = None) -> Reply:
         try:
-            reply = await provider.ask(request, timeout=timeout, on_text=on_text)
+            reply = await _answered(provider, request, timeout, on_choices)
         except ProviderFault as fault:
             if provider.price is not None and fault.usage is not None:
                 fault.cost_usd = provider.price.cost(Usage(*fault.usage), None)
+            fault.in_doubt = fault.in_doubt or may_be_billed(fault)
             raise
         if provider.price is None or reply.cost_usd is not None:
             return reply
@@ -119,17 +136,41 @@ def _asker(provider: Provider, timeout: float) -> Ask:
     return ask
 
 
+async def _answered(provider: Provider, request: Request, timeout: float, on_choices: OnChoices | None) -> Reply:
+    relay = getattr(provider, "relay", None)
+    if relay is None:
+        on_text = None if on_choices is None else lambda text: on_choices(piece_of(text))
+        return await provider.ask(request, timeout=timeout, on_text=on_text)
+    try:
+        found: Reply = await relay(request, timeout=timeout, on_choices=on_choices)
+    except ProviderFault as fault:
+        if fault.kind != "bad_request" or not fault.retryable:
+            raise
+        # It was refused for a word that the provider puts differently from now on; the caller's client would not try that again.
+        found = await relay(request, timeout=timeout, on_choices=on_choices)
+    return found
+
+
+def _so_far(provider: Provider, request: Request, made: Made) -> tuple[Usage, float | None]:
+    """Tokens and USD of a call that broke off: a token for four letters, and at least one for each piece that came."""
+    usage = Usage(-(-size_of(request) // _LETTERS), max(made.pieces, -(-made.letters // _LETTERS)))
+    seconds = time.perf_counter() - made.began
+    return usage, None if provider.price is None else provider.price.cost(usage, seconds)
+
+
 def _is_sure(provider: Provider, request: Request) -> bool:
     temperature = request.params.get("temperature", 0 if provider.local else None)
     return temperature == 0 or request.params.get("seed") is not None
 
 
-def prepared(known: Resolved, asked: Asked) -> Request:
+def prepared(known: Resolved | None, asked: Asked) -> Request:
     """The request that the model of a release gets. What the release pins holds: its parameters, its schema, its prompt first.
 
     ``prompt_variables`` fill the prompt's slots. One slot that they leave open is filled by the text of the last user message. A prompt
     that is one text without open slots goes before the caller's messages as the system message. Raises BadInput.
     """
+    if known is None:
+        return asked.request
     prompt = _prompt(known, asked)
     pinned = {**(prompt.params if prompt else {}), **known.params}
     params = {**asked.params, **pinned}
@@ -162,9 +203,9 @@ def _messages(prompt: Prompt, asked: Asked) -> tuple[Message, ...]:
         raise BadInput(f"the prompt has no slot {unknown[0]!r}. Known: {', '.join(sorted(prompt.variables)) or 'none'}.")
     values, messages = dict(asked.variables), asked.messages
     left = sorted(prompt.variables - set(values))
-    last = messages[-1] if messages else None
-    if len(left) == 1 and last is not None and last.role == "user" and isinstance(last.content, str):
-        values[left[0]], messages = last.content, messages[:-1]
+    messages, last, after = _split(asked.messages) if len(left) == 1 else (messages, None, ())
+    if last is not None and isinstance(last.content, str):
+        values[left[0]] = last.content
     elif left:
         raise BadInput(f"the prompt needs {', '.join(left)}. Send prompt_variables, an object with a value for each.")
     filled = prompt.render(values)
@@ -172,4 +213,12 @@ def _messages(prompt: Prompt, asked: Asked) -> tuple[Message, ...]:
         filled = (Message("system", filled[0].content),)
     # What was said before stands between the release's instructions and the question that fills its slot.
     place = next((at for at, message in enumerate(filled) if message.role not in ("system", "developer")), len(filled))
-    return (*filled[:place], *messages, *filled[place:]) if left else (*filled, *messages)
+    return (*filled[:place], *messages, *filled[place:], *after) if left else (*filled, *messages)
+
+
+def _split(messages: tuple[Message, ...]) -> tuple[tuple[Message, ...], Message | None, tuple[Message, ...]]:
+    """What was said before the last question, the question, and the calls of tools that it has led to so far."""
+    if not messages or messages[-1].role not in ("user", "tool", "function"):
+        return messages, None, ()
+    place = next((at for at in range(len(messages) - 1, -1, -1) if messages[at].role == "user"), None)
+    return (messages, None, ()) if place is None else (messages[:place], messages[place], messages[place + 1 :])

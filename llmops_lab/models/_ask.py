@@ -13,7 +13,7 @@ from llmops_lab import plugins
 from llmops_lab.errors import BadInput, LabError, ProviderFault
 from llmops_lab.models._prices import price_of
 from llmops_lab.models._provider import Price, Provider, in_flight
-from llmops_lab.records import Outcome, Reply, Request, Usage, canonical, output_limit
+from llmops_lab.records import Outcome, Reply, Request, Turn, Usage, canonical, output_limit
 from llmops_lab.settings import Settings
 
 MAX_WAIT = 120.0
@@ -151,13 +151,18 @@ class Budget:
 
 def most_it_can_cost(request: Request, price: Price, timeout: float) -> float:
     """Upper bound in USD of one try: no token is shorter than a byte, and the reply ends at its limit of tokens."""
-    size = sum(len(message.role) + 8 for message in request.messages) + len(request.text.encode("utf-8", "replace"))
     images = sum(part.get("type") != "text" for m in request.messages if not isinstance(m.content, str) for part in m.content)
-    said = [each for each in request.params.values() if isinstance(each, Mapping | list | tuple)]  # a form of the reply, say
-    size += sum(len(canonical(each)) for each in (request.schema, *request.tools, *said) if each)
     reply = output_limit(request.params)
-    tokens: float = (price.input or 0.0) * (size + images * _TOKENS_PER_IMAGE) + (price.output or 0.0) * reply
+    tokens: float = (price.input or 0.0) * (size_of(request) + images * _TOKENS_PER_IMAGE) + (price.output or 0.0) * reply
     return tokens + (price.gpu_hour or 0.0) * timeout / 3600.0
+
+
+def size_of(request: Request) -> int:
+    """Bytes of all that a model may have to read: texts, calls of tools, tools, and whatever the parameters hold, such as a form."""
+    size = sum(len(message.role) + 8 for message in request.messages) + len(request.text.encode("utf-8", "replace"))
+    said = [each for each in request.params.values() if isinstance(each, Mapping | list | tuple | str)]
+    said += [message.more for message in request.messages if isinstance(message, Turn)]
+    return size + sum(len(canonical(each)) for each in (request.schema, *request.tools, *said) if each)
 
 
 class Asker:
@@ -243,7 +248,7 @@ class Asker:
         except ProviderFault as fault:
             if price is not None and fault.usage is not None:
                 fault.cost_usd = price.cost(Usage(*fault.usage), time.monotonic() - started)
-            spent = reserved if fault.in_doubt or _may_be_billed(fault) else 0.0
+            spent = reserved if fault.in_doubt or may_be_billed(fault) else 0.0
             spent = spent if fault.cost_usd is None else fault.cost_usd
             self.pool.went_wrong(fault, started)
             raise
@@ -268,8 +273,8 @@ class Asker:
         return random.uniform(longest / 2.0, longest)  # noqa: S311 - jitter, not a secret
 
 
-def _may_be_billed(fault: ProviderFault) -> bool:
-    # A 200 whose reply is of no use and says nothing of tokens: the cap must hold even if all of it was charged.
+def may_be_billed(fault: ProviderFault) -> bool:
+    """Whether it was a 200 whose reply is of no use and says nothing of tokens: a cap must hold even if all of it was charged."""
     return fault.answered and fault.status is None and fault.kind in ("empty", "incomplete", "malformed", "content_filter")
 
 

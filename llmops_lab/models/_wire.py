@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from llmops_lab.errors import ProviderFault
-from llmops_lab.records import Message, Reply, Request, Usage
+from llmops_lab.records import Message, Reply, Request, Turn, Usage
 from llmops_lab.remote.faults import NO_HEADERS, error_object, refusal_inside
 
 _ENCODE = json.JSONEncoder(separators=(",", ":"), allow_nan=False, default=dict).encode
@@ -33,7 +33,7 @@ _FINISH = {  # other servers' words for OpenAI's
     "prohibited_content": "content_filter",
     "blocklist": "content_filter",
 }
-_WRONG_TYPES = (TypeError, AttributeError, KeyError, ValueError, OverflowError)  # a field that is not what the format says
+WRONG_TYPES = (TypeError, AttributeError, KeyError, ValueError, OverflowError)  # a field that is not what the format says
 _BROKEN_FINISH = {  # the server itself says that the reply is not whole
     "error": "server_error",
     "insufficient_system_resource": "server_error",
@@ -81,10 +81,10 @@ def reply(payload: Mapping[str, Any], *, latency_s: float, headers: Mapping[str,
     try:
         return _reply(payload, latency_s, headers)
     except ProviderFault as fault:
-        raise _billed(fault, usage(payload.get("usage"))) from None
-    except _WRONG_TYPES as error:
+        raise billed(fault, usage(payload.get("usage"))) from None
+    except WRONG_TYPES as error:
         strange = ProviderFault("malformed", f"the answer is not in the chat-completions format ({error})")
-        raise _billed(strange, usage(payload.get("usage"))) from None
+        raise billed(strange, usage(payload.get("usage"))) from None
 
 
 def _reply(payload: Mapping[str, Any], latency_s: float, headers: Mapping[str, str]) -> Reply:
@@ -174,7 +174,7 @@ class StreamedReply:
         """Take one event; returns the new piece of text. Raises ProviderFault: malformed, or what an error object says."""
         try:
             return self._add(event)
-        except _WRONG_TYPES as error:
+        except WRONG_TYPES as error:
             raise ProviderFault("malformed", f"the stream is not in the chat-completions format ({error})", in_doubt=True) from None
 
     def add_json(self, text: bytes) -> str:
@@ -209,7 +209,7 @@ class StreamedReply:
             if not self._has_content and not self._calls:
                 raise ProviderFault("empty", f"the stream held no content (finish_reason {finish!r})")
         except ProviderFault as fault:
-            raise _billed(fault, self._usage) from None
+            raise billed(fault, self._usage) from None
         return Reply(
             text="".join(self._text),
             finish_reason=finish,
@@ -245,7 +245,7 @@ class StreamedReply:
         call["function"]["arguments"] += function.get("arguments") or ""
 
 
-def _billed(fault: ProviderFault, used: Usage) -> ProviderFault:
+def billed(fault: ProviderFault, used: Usage) -> ProviderFault:
     # A reply that cannot be used is paid for all the same.
     if used != Usage():
         fault.usage = (used.input_tokens, used.output_tokens)
@@ -253,7 +253,7 @@ def _billed(fault: ProviderFault, used: Usage) -> ProviderFault:
 
 
 def _message(message: Message) -> dict[str, Any]:
-    return {"role": message.role, "content": message.content}
+    return {"role": message.role, "content": message.content, **(message.more if isinstance(message, Turn) else {})}
 
 
 def _legacy_call(message: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -14,16 +14,18 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from llmops_lab.errors import BadInput, MissingExtra, ProviderFault, UnknownName
 from llmops_lab.models._prices import own_server, price_of
+from llmops_lab.models._relay import OnChoices, RelayedStream, each_of, relayed
 from llmops_lab.models._wire import StreamedReply, body, encode, reply
-from llmops_lab.records import Reply, Request
+from llmops_lab.records import Relayed, Reply, Request
 from llmops_lab.redact import redact
 from llmops_lab.remote.faults import NO_HEADERS, QUOTA_CODES, refusal, short
 from llmops_lab.settings import Settings
 
+R = TypeVar("R", bound=Reply)
 _ENVIRONMENT = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
     "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS": "True",
@@ -53,6 +55,8 @@ class LiteLLM:
     """One model of one of litellm's providers."""
 
     local = False
+    arguments = True
+    """Parameters become arguments of a function, some of which say where a request and its key go: not for strangers to set."""
 
     def __init__(self, target: str, provider: str, settings: Settings) -> None:
         server = own_server(provider)
@@ -63,19 +67,29 @@ class LiteLLM:
 
     async def ask(self, request: Request, *, timeout: float, on_text: Callable[[str], None] | None = None) -> Reply:
         """One try. With ``on_text`` the reply is streamed and each new piece of text handed over. Raises ProviderFault."""
+        return await self._once(request, timeout, reply, StreamedReply, on_text)
+
+    async def relay(self, request: Request, *, timeout: float, on_choices: OnChoices | None = None) -> Relayed:
+        """The same with all that the answer holds. With ``on_choices`` each event's choices are handed over."""
+        return await self._once(request, timeout, relayed, lambda: RelayedStream(request), each_of(on_choices))
+
+    async def _once(
+        self, request: Request, timeout: float, read: Callable[..., R], collect: Callable[[], Any], on_piece: Callable[[Any], None] | None
+    ) -> R:
         import litellm
 
         wanted = body(self._target, request)
         encode(wanted)  # litellm's own message for a value that is no JSON names neither the value nor the place
-        if on_text is not None:
+        if on_piece is not None:
             wanted |= {"stream": True, "stream_options": {"include_usage": True}}
         started = time.perf_counter()
         try:
             async with asyncio.timeout(timeout):
                 answer = await litellm.acompletion(**wanted, timeout=timeout, num_retries=0, max_retries=0)
-                if on_text is not None:
-                    return await _streamed(answer, started, on_text)
-                return reply(answer.model_dump(), latency_s=time.perf_counter() - started)
+                if on_piece is not None:
+                    found: R = await _streamed(answer, started, collect(), on_piece)
+                    return found
+                return read(answer.model_dump(), latency_s=time.perf_counter() - started)
         except ProviderFault:
             raise
         except TimeoutError:
@@ -110,14 +124,14 @@ def _check_key(litellm: Any, target: str, provider: str) -> None:
         raise BadInput(f"{' and '.join(missing)} is not set, and litellm:{target} needs it. Type: export {missing[0]}=...")
 
 
-async def _streamed(stream: Any, started: float, on_text: Callable[[str], None]) -> Reply:
-    collected, ttft, latest = StreamedReply(), None, started
+async def _streamed(stream: Any, started: float, collected: Any, on_piece: Callable[[Any], None]) -> Any:
+    ttft, latest = None, started
     async for chunk in stream:
         latest = time.perf_counter()
         piece = collected.add(chunk.model_dump())
         if piece:
             ttft = latest - started if ttft is None else ttft
-            on_text(piece)
+            on_piece(piece)
     # Where a provider's stream is cut, litellm makes up a finish reason of "stop": ask what it really received.
     received = [getattr(stream, name, "unknown") for name in ("received_finish_reason", "intermittent_finish_reason")]
     if not any(received):

@@ -29,7 +29,7 @@ import urllib.request
 import weakref
 from collections.abc import AsyncIterator, Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -37,8 +37,9 @@ from yarl import URL
 
 from llmops_lab.errors import ProviderFault
 from llmops_lab.models._prices import price_of
+from llmops_lab.models._relay import OnChoices, RelayedStream, each_of, relayed
 from llmops_lab.models._wire import StreamedReply, body, decode, encode, reply
-from llmops_lab.records import Reply, Request
+from llmops_lab.records import Relayed, Reply, Request
 from llmops_lab.redact import MASK
 from llmops_lab.remote.faults import refusal, short
 from llmops_lab.remote.keys import Endpoint, endpoint, key_for
@@ -49,6 +50,10 @@ _IDLE_S = 4.0  # uvicorn and node close idle connections after 5 s: be first, or
 _DRAIN_S = 0.2  # for the end of the body after [DONE], so that the connection can be used again
 _LARGE_BODY = 2**20  # aiohttp wants more than this as a file
 _ERROR_BODY = 2**16
+R = TypeVar("R", bound=Reply)
+P = TypeVar("P")
+R_co = TypeVar("R_co", bound=Reply, covariant=True)
+P_co = TypeVar("P_co", covariant=True)
 
 
 def connect(target: str, *, settings: Settings) -> OpenAI:
@@ -75,7 +80,29 @@ class OpenAI:
 
     async def ask(self, request: Request, *, timeout: float, on_text: Callable[[str], None] | None = None) -> Reply:
         """One try. With ``on_text`` the reply is streamed and each new piece of text handed over. Raises ProviderFault."""
-        data, started, answered = encode(self._body(request, on_text is not None)), time.perf_counter(), False
+        found, streamed = await self._once(request, timeout, reply, StreamedReply, on_text)
+        if on_text is not None and found.text and not streamed:
+            on_text(found.text)
+        return found
+
+    async def relay(self, request: Request, *, timeout: float, on_choices: OnChoices | None = None) -> Relayed:
+        """The same with all that the answer holds. With ``on_choices`` each event's choices are handed over.
+
+        A server that answers in one document although a stream was asked for hands none over.
+        """
+        found, _ = await self._once(request, timeout, relayed, lambda: RelayedStream(request), each_of(on_choices))
+        return found
+
+    async def _once(
+        self,
+        request: Request,
+        timeout: float,
+        read: Callable[..., R],
+        collect: Callable[[], _Collected[R, P]],
+        on_piece: Callable[[P], None] | None,
+    ) -> tuple[R, bool]:
+        """The answer, and whether it was streamed."""
+        data, started, answered = encode(self._body(request, on_piece is not None)), time.perf_counter(), False
         try:
             async with self._session().post(
                 self._url,
@@ -86,18 +113,14 @@ class OpenAI:
                 answered = True
                 if response.status >= 300:
                     raise self._adapted(refusal(response.status, response.headers, await _error_body(response)), request)
-                if on_text is not None and not _is_whole(response):
-                    return await _streamed(response, started, on_text)
+                if on_piece is not None and not _is_whole(response):
+                    return await _streamed(response, started, collect(), on_piece), True
                 answer = await response.read()
-                found = reply(decode(answer), latency_s=time.perf_counter() - started, headers=response.headers)
+                return read(decode(answer), latency_s=time.perf_counter() - started, headers=response.headers), False
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             fault = _trouble(error, answered, self.pool, timeout)
         except ProviderFault as error:
             fault = error
-        else:
-            if on_text is not None and found.text:
-                on_text(found.text)
-            return found
         raise self._masked(fault)  # outside the handler: aiohttp's errors hold the headers, thus the key
 
     async def close(self) -> None:
@@ -157,8 +180,19 @@ class OpenAI:
         return fault
 
 
-async def _streamed(response: aiohttp.ClientResponse, started: float, on_text: Callable[[str], None]) -> Reply:
-    collected, ttft, done = StreamedReply(), None, False
+class _Collected(Protocol[R_co, P_co]):
+    """What puts a stream's events together: pieces of type P on the way, a reply of type R at the end."""
+
+    @property
+    def finished(self) -> bool: ...
+
+    def add_json(self, text: bytes) -> P_co: ...
+
+    def reply(self, *, latency_s: float, ttft_s: float | None, cut: bool) -> R_co: ...
+
+
+async def _streamed(response: aiohttp.ClientResponse, started: float, collected: _Collected[R, P], on_piece: Callable[[P], None]) -> R:
+    ttft, done = None, False
     latest = started
     try:
         async for line in _lines(response.content):
@@ -172,7 +206,7 @@ async def _streamed(response: aiohttp.ClientResponse, started: float, on_text: C
             piece = collected.add_json(data)
             if piece:
                 ttft = latest - started if ttft is None else ttft
-                on_text(piece)
+                on_piece(piece)
     except (aiohttp.ClientError, TimeoutError, OSError):
         if not collected.finished:
             raise

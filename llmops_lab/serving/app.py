@@ -11,15 +11,18 @@ from typing import Any
 from llmops_lab.errors import LabError
 from llmops_lab.redact import redact
 from llmops_lab.serving import http
+from llmops_lab.serving.asked import feedback_of
 from llmops_lab.serving.desk import Desk
-from llmops_lab.serving.keys import Books
+from llmops_lab.serving.keys import Books, is_own_name
 from llmops_lab.serving.listen import is_loopback
-from llmops_lab.serving.protocol import ApiError, encode, feedback_of
+from llmops_lab.serving.protocol import ApiError, encode
+from llmops_lab.serving.release import Release
 from llmops_lab.store.ledger import Ledger
 from llmops_lab.store.served import feedback_row, request
 
 Handle = Callable[[http.Scope, http.Receive, http.Send], Awaitable[None]]
-_FORWARDED = (b"forwarded", b"x-forwarded-for", b"x-real-ip")
+_FORWARDED = (b"forwarded", b"via", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip")
+_MODEL = "/v1/models/"
 
 
 class Endpoint:
@@ -61,11 +64,14 @@ class Office:
     async def models(self, scope: http.Scope, receive: http.Receive, send: http.Send) -> None:
         """GET /v1/models."""
         await self._desk.gate.admit(http.headers_of(scope))
-        data = [
-            {"id": name, "object": "model", "created": int(release.since), "owned_by": "llmops-lab"}
-            for name, release in self._desk.shelf.current.items()
-        ]
+        data = [_model(release) for release in self._desk.shelf.current.values()]
         await http.answer(send, 200, encode({"object": "list", "data": data}), [])
+
+    async def model(self, scope: http.Scope, receive: http.Receive, send: http.Send) -> None:
+        """GET /v1/models/{id}; an id may hold slashes."""
+        await self._desk.gate.admit(http.headers_of(scope))
+        release = self._desk.shelf.find(scope["path"].removeprefix(_MODEL))
+        await http.answer(send, 200, encode(_model(release)), [])
 
     async def health(self, scope: http.Scope, receive: http.Receive, send: http.Send) -> None:
         """GET /health: ``ok``, or ``stuck`` while what is wanted cannot be known or served. Details for insiders alone."""
@@ -112,9 +118,14 @@ class Office:
 
     async def _insider(self, scope: http.Scope) -> None:
         # Whoever is on this machine may look; through a proxy, or from elsewhere, it takes a key.
+        # So does a page in a browser of this machine that reaches it by a name of its own.
         headers, peer = http.headers_of(scope), (scope.get("client") or ("",))[0]
-        if not is_loopback(peer) or any(name in headers for name in _FORWARDED):
+        if not is_loopback(peer) or not is_own_name(headers) or any(name in headers for name in _FORWARDED):
             await self._desk.gate.holder(headers)
+
+
+def _model(release: Release) -> dict[str, Any]:
+    return {"id": release.name, "object": "model", "created": int(release.since), "owned_by": "llmops-lab"}
 
 
 def make_app(
@@ -142,7 +153,7 @@ def make_app(
             await asyncio.to_thread(desk.journal.close)
 
     async def typed(_: Any, error: Any) -> Response:
-        known = ", ".join(f"{method} {path}" for method, path, _ in served)
+        known = ", ".join(f"{method} {path.replace(':path', '')}" for method, path, _ in served)
         code, what = ("method_not_allowed", "another method") if error.status_code == 405 else ("unknown_url", "no such path")
         refused = ApiError(error.status_code, f"{what} is served here. Known: {known}.", code=code)
         return Response(encode(refused.body), error.status_code, headers=error.headers, media_type="application/json")
@@ -150,6 +161,7 @@ def make_app(
     served: list[tuple[str, str, Handle]] = [
         ("POST", "/v1/chat/completions", desk.chat),
         ("GET", "/v1/models", office.models),
+        ("GET", "/v1/models/{id:path}", office.model),
         ("POST", "/v1/feedback", office.feedback),
         ("GET", "/health", office.health),
         ("GET", "/metrics", office.metrics),

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import random
 import time
-import uuid
 from dataclasses import dataclass
+from typing import Any
 
 from llmops_lab.errors import BadInput, LabError, ProviderFault
-from llmops_lab.records import Reply, Request, output_limit
+from llmops_lab.records import Relayed, Reply, Request
 from llmops_lab.serving import http
+from llmops_lab.serving.asked import Asked, asked
 from llmops_lab.serving.cache import Cache
 from llmops_lab.serving.journal import Journal
 from llmops_lab.serving.keys import Books, Gate, Holder
 from llmops_lab.serving.metrics import Call, Metrics
-from llmops_lab.serving.protocol import ApiError, Asked, Stream, asked, completion, encode, fault_error
-from llmops_lab.serving.release import Release, Shelf
-from llmops_lab.store.keys import Entry
+from llmops_lab.serving.protocol import ApiError, Stream, completion, encode, fault_error, rest_of
+from llmops_lab.serving.release import Made, Release, Shelf
+from llmops_lab.serving.till import bounded, opened
 
 MOST_IN_FLIGHT = 1024
-BUDGETED_TOKENS = 1024
-"""The most tokens of a reply that a key with a budget gets without saying ``max_tokens``: what a call can cost must have an end."""
 _STREAM = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 
 
@@ -85,7 +83,7 @@ class Desk:
             self.metrics.in_flight.dec()
             self.journal.add(visit.call, visit.release, visit.request)
             if visit.release is not None:
-                await visit.release.leave()
+                await self.shelf.leave(visit.release)
 
     async def _visit(self, visit: _Visit, receive: http.Receive) -> None:
         if self._in_flight > MOST_IN_FLIGHT:
@@ -99,16 +97,11 @@ class Desk:
         release = visit.release = self.shelf.enter(visit.wanted.model)
         visit.call.release, visit.call.version = release.name, release.version
         try:
-            request = visit.request = self._bounded(visit.holder, release.prepare(visit.wanted))
+            request = visit.request = bounded(visit.holder, release.prepare(visit.wanted))
         except BadInput as error:
             raise ApiError(400, str(error), code="bad_request", param="prompt_variables") from None
         with http.cancelled_when_gone(receive):
             await self._answer(visit, release, visit.wanted, request)
-
-    def _bounded(self, holder: Holder | None, request: Request) -> Request:
-        if holder is None or holder.key.budget_usd is None or output_limit(request.params):
-            return request
-        return dataclasses.replace(request, params={**request.params, "max_tokens": BUDGETED_TOKENS})
 
     async def _answer(self, visit: _Visit, release: Release, wanted: Asked, request: Request) -> None:
         key = self.cache.key(release, request, visit.headers)
@@ -118,54 +111,32 @@ class Desk:
             visit.call.reply = kept
             await self._give(visit, release, wanted, kept)
             return
-        hold = await self._hold(visit.holder, release, request)
-        spent = hold.usd if hold else 0.0  # what a call that is given up on the way may have cost
+        bill = await opened(self._books, visit.holder, release, request)
         try:
-            ask = self._ask_streamed if wanted.stream else self._ask_whole
-            reply = visit.call.reply = await ask(visit, release, wanted, request)
-            spent = spent if reply.cost_usd is None else reply.cost_usd
+            if wanted.stream:
+                reply = await self._ask_streamed(visit, release, wanted, request, bill.made)
+            else:
+                reply = await release.ask(request)
+            visit.call.reply = reply
+            bill.paid(reply)
             if key:
                 self.cache.keep(key, release, reply)
         except ProviderFault as fault:
-            spent = fault.cost_usd if fault.cost_usd is not None else spent if fault.in_doubt else 0.0
+            bill.failed(fault)
             raise fault_error(fault) from None
         finally:
-            visit.call.cost_usd = spent
-            self._settle(visit.holder, hold, spent)
+            bill.close(self._books, visit.call)
         if not wanted.stream:
             await self._give(visit, release, wanted, reply)
 
-    async def _hold(self, holder: Holder | None, release: Release, request: Request) -> Entry | None:
-        if holder is None or holder.key.budget_usd is None:
-            return None
-        most = release.most_usd(request)
-        if most is None:
-            message = (
-                f"the key {holder.key.name!r} has a budget and nobody knows what {release.name!r} costs, so it cannot be kept. "
-                "Whoever runs this server can set a price: [tool.llmops_lab.prices]."
-            )
-            raise ApiError(403, message, code="price_unknown", kind="insufficient_quota")
-        entry = Entry("hold", holder.key.id, uuid.uuid4().hex, most)
-        if most > 0 and not await self._books.hold(entry):
-            message = (
-                f"the key {holder.key.name!r} may spend {holder.key.budget_usd:g} USD, and this request, which may cost "
-                f"{most:.2g} USD, might pass that."
-            )
-            raise ApiError(429, message, code="insufficient_quota", kind="insufficient_quota")
-        return entry
+    async def _ask_streamed(self, visit: _Visit, release: Release, wanted: Asked, request: Request, made: Made) -> Reply:
+        pieces: asyncio.Queue[list[dict[str, Any]] | None] = asyncio.Queue()
 
-    def _settle(self, holder: Holder | None, hold: Entry | None, spent: float) -> None:
-        if hold is not None and hold.usd > 0:
-            self._books.settle(Entry("settle", hold.api_key, hold.name, spent))
-        elif holder is not None and spent > 0:
-            self._books.settle(Entry("settle", holder.key.id, "", spent))
+        def take(choices: list[dict[str, Any]]) -> None:
+            made.add(choices)
+            pieces.put_nowait(choices)
 
-    async def _ask_whole(self, visit: _Visit, release: Release, wanted: Asked, request: Request) -> Reply:
-        return await release.ask(request)
-
-    async def _ask_streamed(self, visit: _Visit, release: Release, wanted: Asked, request: Request) -> Reply:
-        pieces: asyncio.Queue[str | None] = asyncio.Queue()
-        asking = asyncio.ensure_future(release.ask(request, on_text=pieces.put_nowait))
+        asking = asyncio.ensure_future(release.ask(request, on_choices=take))
 
         def ended(done: asyncio.Future[Reply]) -> None:
             if not done.cancelled():
@@ -186,14 +157,14 @@ class Desk:
         self,
         visit: _Visit,
         events: Stream,
-        piece: str | None,
-        pieces: asyncio.Queue[str | None],
+        piece: list[dict[str, Any]] | None,
+        pieces: asyncio.Queue[list[dict[str, Any]] | None],
         asking: asyncio.Future[Reply],
         wanted: Asked,
     ) -> Reply:
         visit.begun = True
         await visit.send({"type": "http.response.start", "status": 200, "headers": [*_STREAM, *visit.marks]})
-        waiting = events.start()
+        waiting, in_pieces = b"", piece is not None
         while piece is not None:
             waiting += events.piece(piece)
             if pieces.empty():
@@ -205,6 +176,10 @@ class Desk:
         except ProviderFault as fault:
             await visit.send({"type": "http.response.body", "body": waiting + events.error(fault_error(fault))})
             raise
+        if not in_pieces:
+            waiting = events.whole(reply)
+        elif not isinstance(reply, Relayed):
+            waiting += events.piece(rest_of(reply))
         await visit.send({"type": "http.response.body", "body": waiting + events.end(reply, include_usage=wanted.include_usage)})
         return reply
 
@@ -214,6 +189,6 @@ class Desk:
             return
         visit.call.first_at = time.perf_counter()
         events = Stream(visit.call.id, release.name)
-        body = events.start() + (events.piece(reply.text) if reply.text else b"") + events.end(reply, include_usage=wanted.include_usage)
         await visit.send({"type": "http.response.start", "status": 200, "headers": [*_STREAM, *visit.marks]})
+        body = events.whole(reply) + events.end(reply, include_usage=wanted.include_usage)
         await visit.send({"type": "http.response.body", "body": body})

@@ -15,7 +15,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Any
 
-from llmops_lab.records import Reply, Request
+from llmops_lab.records import Message, Relayed, Reply, Request, Turn, Usage, canonical
 from llmops_lab.serving.metrics import Call, Metrics
 from llmops_lab.serving.release import Release
 from llmops_lab.store._writer import Write
@@ -115,13 +115,23 @@ def _facts(call: Call, traced: bool) -> dict[str, Any]:
     facts: dict[str, Any] = {"seconds": round(call.seconds, 6), "cache": call.cache, "cost_usd": call.cost_usd, "traced": traced}
     if call.ttft_s is not None:
         facts["ttft_s"] = round(call.ttft_s, 6)
-    if call.reply is not None:
-        facts |= _usage(call.reply)
-    return facts
+    return facts | _usage(call) | ({"guessed": True} if call.guessed else {})
 
 
-def _usage(reply: Reply) -> dict[str, Any]:
-    return {"input_tokens": reply.usage.input_tokens, "output_tokens": reply.usage.output_tokens}
+def _usage(call: Call) -> dict[str, Any]:
+    found = call.reply.usage if call.cache == "hit" and call.reply else call.usage
+    return {} if found == Usage() else {"input_tokens": found.input_tokens, "output_tokens": found.output_tokens}
+
+
+def _said(message: Message) -> dict[str, Any]:
+    return {"role": message.role, "content": message.content, **(message.more if isinstance(message, Turn) else {})}
+
+
+def _text(reply: Reply | None) -> str | None:
+    """What was answered: the text, and where there was more than one text, all of it as JSON."""
+    if isinstance(reply, Relayed) and (len(reply.choices) > 1 or reply.tool_calls):
+        return canonical([choice["message"] for choice in reply.choices])
+    return reply.text if reply else None
 
 
 def _payload(call: Call, release: Release, request: Request) -> dict[str, Any]:
@@ -132,12 +142,12 @@ def _payload(call: Call, release: Release, request: Request) -> dict[str, Any]:
         "name": release.name,
         "started": call.at,
         "ended": call.at + call.seconds,
-        "inputs": [{"role": message.role, "content": message.content} for message in request.messages],
-        "params": dict(request.params),
-        "output": reply.text if reply else None,
+        "inputs": [_said(message) for message in request.messages],
+        "params": {**request.params, **({"tools": request.tools} if request.tools else {})},
+        "output": _text(reply),
         "finish_reason": reply.finish_reason if reply else None,
         "model": release.model,
-        "usage": _usage(reply) if reply else {},
+        "usage": _usage(call),
         "cost_usd": call.cost_usd if reply and reply.cost_usd is not None else None,
         "ttft_s": call.ttft_s,
         "status": "ok" if call.status == "ok" else "failed",

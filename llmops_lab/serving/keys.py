@@ -107,14 +107,24 @@ class Gate:
 def _check_host(headers: Headers) -> None:
     # A page in a browser can reach loopback: by a name of its own that leads here (DNS rebinding), or with a form or a plain-text
     # body, which need no leave of ours. JSON from another origin would ask for leave first, and gets none.
-    host = headers.get(b"host", b"").decode("latin-1").rpartition(":")[0] or headers.get(b"host", b"").decode("latin-1")
-    if host not in _LOCAL_HOSTS:
+    if not is_own_name(headers):
         message = (
-            f"without keys this server answers to this machine's own name alone, not to {host!r:.100}. Type: llmops-lab keys create NAME"
+            f"without keys this server answers to this machine's own name alone, not to {_host(headers)!r:.100}. "
+            "Type: llmops-lab keys create NAME"
         )
         raise ApiError(403, message, code="no_keys")
     if b"origin" in headers and headers.get(b"content-type", b"application/json").split(b";")[0].strip() != b"application/json":
         raise ApiError(415, "send application/json.", code="unsupported_media_type")
+
+
+def is_own_name(headers: Headers) -> bool:
+    """Whether a request calls this machine by a name that only leads to itself."""
+    return _host(headers) in _LOCAL_HOSTS
+
+
+def _host(headers: Headers) -> str:
+    said = headers.get(b"host", b"").decode("latin-1")
+    return said[: said.rindex(":")] if ":" in said and not said.endswith("]") else said
 
 
 class Books:

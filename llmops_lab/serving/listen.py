@@ -5,15 +5,34 @@ from __future__ import annotations
 import asyncio
 import gc
 import ipaddress
+import math
+import resource
 import socket
 import time
 from collections.abc import Callable
 from typing import Any
 
 from llmops_lab.errors import BadInput
+from llmops_lab.serving.protocol import ApiError, encode
 
 GRACE_S = 30
 """So long may requests in flight take to end once the server was told to."""
+
+
+_HEAD_S = 20.0
+"""So long may a request's head take; a connection on which none comes is closed."""
+_HEAD_BYTES = 64 * 1024
+_MOST_CONNECTIONS = 8192
+_SPARE = 128  # file descriptors for all that is no connection of a caller
+
+
+def most_connections() -> int:
+    """How many callers may be connected, with a connection upstream each. Raises this process's own limit of open files for them."""
+    soft, hard = (math.inf if each == resource.RLIM_INFINITY else each for each in resource.getrlimit(resource.RLIMIT_NOFILE))
+    files = max(soft, min(hard, 2 * _MOST_CONNECTIONS + _SPARE))
+    if files > soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (int(files), resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    return int(min(_MOST_CONNECTIONS, max(16, (files - _SPARE) // 2)))
 
 
 def bound(host: str, port: int) -> socket.socket:
@@ -74,6 +93,60 @@ class _Joined:
         return getattr(self._to, name)
 
 
+class _Bounded:
+    """What is put before uvicorn's protocol: bounds for the number of connections, and for the time and size of a request's head."""
+
+    connections: set[Any]
+    transport: asyncio.Transport
+    cycle: Any
+    most = _MOST_CONNECTIONS
+    _due: asyncio.TimerHandle | None = None
+    _size = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        """Take a connection in, or turn it away."""
+        super().connection_made(_Joined(transport))  # type: ignore[misc]
+        if len(self.connections) > self.most:
+            self._turn_away(503, "overloaded", f"{self.most} connections are open. Try again in a moment.")
+        else:
+            self._await_head()
+
+    def data_received(self, data: bytes) -> None:
+        """Read on, unless there is no end to the head."""
+        if self.transport.is_closing():
+            return
+        super().data_received(data)  # type: ignore[misc]
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._forget_head()  # a request has begun: from here on its body has a time limit
+            return
+        self._size += len(data)
+        if self._size > _HEAD_BYTES:
+            self._turn_away(431, "headers_too_large", f"the request's head has more than {_HEAD_BYTES:,} bytes.")
+        elif self._due is None:
+            self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is over."""
+        self._forget_head()
+        super().connection_lost(exc)  # type: ignore[misc]
+
+    def _await_head(self) -> None:
+        self._due = asyncio.get_running_loop().call_later(_HEAD_S, self.transport.close)
+
+    def _forget_head(self) -> None:
+        if self._due is not None:
+            self._due.cancel()
+        self._due, self._size = None, 0
+
+    def _turn_away(self, status: int, code: str, message: str) -> None:
+        self._forget_head()
+        error = ApiError(status, message, code=code, kind="api_error" if status == 503 else "invalid_request_error")
+        body = encode(error.body)
+        head = f"HTTP/1.1 {status} {code}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        self.transport.write(head.encode() + body)
+        self.transport.close()
+
+
 def run(app: Any, at: socket.socket, *, ready: Callable[[], None]) -> bool:
     """Serve until SIGINT or SIGTERM; then take nothing new in, and let what is in flight end. False when some of it was cut off.
 
@@ -82,9 +155,8 @@ def run(app: Any, at: socket.socket, *, ready: Callable[[], None]) -> bool:
     import uvicorn
     from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-    class Protocol(AutoHTTPProtocol):  # type: ignore[valid-type, misc]
-        def connection_made(self, transport: asyncio.Transport) -> None:
-            super().connection_made(_Joined(transport))
+    class Protocol(_Bounded, AutoHTTPProtocol):  # type: ignore[valid-type, misc]
+        most = most_connections()
 
     class Server(uvicorn.Server):
         cut_off = False

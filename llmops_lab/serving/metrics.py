@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from llmops_lab.records import Reply
+from llmops_lab.records import Reply, Usage
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _RATES = (1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500)
@@ -14,7 +14,10 @@ _RATES = (1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500)
 
 @dataclass
 class Call:
-    """One request as it went. ``status`` is ok or the code of the error; ``cache`` is hit, miss or off."""
+    """One request as it went. ``status`` is ok or the code of the error; ``cache`` is hit, miss or off.
+
+    ``usage`` and ``cost_usd`` are what it was billed, be there a reply or not; ``guessed`` where nobody told the tokens.
+    """
 
     id: str
     began: float = field(default_factory=time.perf_counter)
@@ -28,6 +31,8 @@ class Call:
     message: str = ""
     cache: str = "off"
     reply: Reply | None = None
+    usage: Usage = field(default_factory=Usage)
+    guessed: bool = False
     cost_usd: float = 0.0
     first_at: float | None = None
     seconds: float = 0.0
@@ -74,7 +79,7 @@ class Metrics:
         self._requests = counter("requests", "Requests that have ended.", "stream")
         self._errors = counter("errors", "Requests that ended with an error, by its code.", "kind")
         self._cache = counter("cache", "Requests by what the cache did: hit, miss or off.", "result")
-        self._tokens = counter("tokens", "Tokens of answered requests that no cache answered.", "direction")
+        self._tokens = counter("tokens", "Tokens of requests that reached a model; of those that broke off, by a guess.", "direction")
         self._cost = counter("cost_usd", "What was spent, as far as prices are known.")
         self._seconds = histogram("request_seconds", "From the request to the end of its answer.", _SECONDS)
         self._ttft = histogram("ttft_seconds", "From the request to the first piece of a streamed answer.", _SECONDS)
@@ -97,12 +102,11 @@ class Metrics:
             mine.cache[call.cache].inc()
         if call.first_at is not None:
             mine.ttft.observe(call.first_at - call.began)
-        if call.reply is not None and call.cache != "hit":
-            given, made = call.reply.usage.input_tokens or 0, call.reply.usage.output_tokens or 0
-            mine.given.inc(given)
-            mine.made.inc(made)
-            if made and call.seconds > 0:
-                mine.rate.observe(made / call.seconds)
+        given, made = call.usage.input_tokens or 0, call.usage.output_tokens or 0
+        mine.given.inc(given)
+        mine.made.inc(made)
+        if made and call.seconds > 0 and not call.guessed:
+            mine.rate.observe(made / call.seconds)
 
     def _bind(self, where: tuple[str, str]) -> _Bound:
         # Looking up a label costs more than counting, so what every request counts is looked up once.

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 from llmops_lab.escapes import storable
-from llmops_lab.records import Outcome, Reply, canonical
+from llmops_lab.records import Outcome, Relayed, Reply, canonical
 from llmops_lab.store._bodies import outcome_body, outcome_from
 from llmops_lab.store._writer import Write
 from llmops_lab.store.ledger import Ledger
@@ -32,13 +33,21 @@ def request(ledger: Ledger, ident: str) -> dict[str, Any] | None:
 def reply_row(digest: str, release: str, reply: Reply) -> Write:
     """The row of a reply that the same request gets again."""
     sql = "INSERT INTO served_replies (digest, release, body, at) VALUES (?, ?, ?, ?) ON CONFLICT (digest) DO NOTHING"
-    return sql, [(digest, storable(release), outcome_body(Outcome("ok", reply)), time.time())]
+    body = outcome_body(Outcome("ok", reply))
+    if isinstance(reply, Relayed):
+        body = canonical({**json.loads(body), "choices": reply.choices, "more": reply.more})
+    return sql, [(digest, storable(release), body, time.time())]
 
 
 def kept_reply(ledger: Ledger, digest: str) -> Reply | None:
     """The reply that was kept under this digest."""
     found = ledger.select("SELECT body FROM served_replies WHERE digest = ?", (digest,))
-    return outcome_from("ok", found[0][0]).reply if found else None
+    if not found:
+        return None
+    reply, body = outcome_from("ok", found[0][0]).reply, json.loads(found[0][0])
+    if reply is None or "choices" not in body:
+        return reply
+    return Relayed(**{each.name: getattr(reply, each.name) for each in fields(Reply)}, choices=tuple(body["choices"]), more=body["more"])
 
 
 def feedback_row(ident: str, api_key: str, body: Mapping[str, Any]) -> Write:

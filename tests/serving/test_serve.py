@@ -73,6 +73,18 @@ REFUSED = [
     ({"model": "tiny", "messages": [{"role": "tool", "content": "a", "tool_call_id": "1"}]}, 400, "unsupported_value"),
     (body("tiny", n=2), 400, "unsupported_value"),
     (body("tiny", logprobs=True), 400, "unsupported_value"),
+    (body("tiny", top_logprobs=3), 400, "unsupported_value"),
+    (body("tiny", tools=[{"type": "function", "function": {"name": "a"}}]), 400, "unsupported_value"),
+    ({"model": "tiny", "messages": [{"role": "user", "content": "a", "name": "eve"}]}, 400, "unsupported_value"),
+    (
+        {"model": "tiny", "messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "a"}}]}]},
+        400,
+        "unsupported_value",
+    ),
+    ({"model": "tiny", "messages": [{"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}]}, 400, "unsupported_value"),
+    (body("tiny", tool_choice="required"), 400, "bad_request"),
+    (body("tiny", response_format={"type": "json_object"}), 400, "bad_request"),
+    (body("tiny", presence_penalty=1), 400, "bad_request"),
     (body("tiny", stream="yes"), 400, "invalid_value"),
     (body("tiny", max_tokens=0), 400, "invalid_value"),
     (body("tiny", max_tokens=10**400), 400, "invalid_value"),
@@ -92,6 +104,18 @@ def test_what_cannot_be_answered_is_refused_by_name(tiny, sent, status, code):
     assert (found, error["code"]) == (status, code)
     if code in ("invalid_value", "unsupported_value", "model_not_found"):
         assert error["param"]
+
+
+def test_what_asks_for_nothing_more_than_a_text_is_not_refused(tiny):
+    nothing = {"n": 1, "logprobs": False, "presence_penalty": 0, "tool_choice": "none", "tools": [], "response_format": {"type": "text"}}
+    silent = {"user": "eve", "metadata": {"a": "b"}, "store": False, "service_tier": "auto"}
+    assert tiny.chat(QUESTION, **nothing, **silent).choices[0].message.content == tiny.chat(QUESTION).choices[0].message.content
+
+
+def test_a_model_is_found_by_its_name(tiny):
+    assert tiny.client.models.retrieve("tiny").id == "tiny"
+    with pytest.raises(openai.NotFoundError, match="Did you mean tiny"):
+        tiny.client.models.retrieve("tinny")
 
 
 def test_a_model_that_is_not_served_is_an_error_that_the_client_knows(tiny):
@@ -136,6 +160,37 @@ def test_an_answer_is_one_piece_and_a_head_without_a_body_does_not_wait(tiny):
         assert head.startswith(b"HTTP/1.1 200") and head.endswith(b"\r\n\r\n")
         caller.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         assert caller.recv(65536).endswith(b"}") and caller.recv(1) == b""
+
+
+def test_figures_are_for_who_is_on_this_machine_and_calls_it_by_its_own_name(tiny):
+    assert tiny.send("/metrics")[0] == 200 and "releases" in tiny.health()
+    for foreign in ({"Host": "evil.example"}, {"Host": "evil.example:80"}, {"X-Forwarded-For": "192.0.2.1"}, {"Via": "1.1 proxy"}):
+        status, error = tiny.refused("/metrics", **foreign)
+        assert (status, error["code"]) == (401, "missing_api_key")
+        assert set(json.loads(tiny.send("/health", **foreign)[2])) == {"status"}
+
+
+def test_no_page_of_another_origin_may_ask(tiny):
+    status, headers, _ = tiny.send("/v1/models", Origin="http://evil.example")
+    assert status == 200 and not [name for name in headers if name.lower().startswith("access-control-")]
+    with socket.create_connection((urlsplit(tiny.url).hostname, urlsplit(tiny.url).port), timeout=60) as caller:
+        ask = b"OPTIONS /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nOrigin: http://evil.example\r\n"
+        caller.sendall(ask + b"Access-Control-Request-Method: POST\r\nConnection: close\r\n\r\n")
+        answer = b"".join(iter(lambda: caller.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 405") and b"access-control" not in answer.lower()
+
+
+def test_a_head_without_end_is_refused(tiny):
+    with socket.create_connection((urlsplit(tiny.url).hostname, urlsplit(tiny.url).port), timeout=60) as caller:
+        caller.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Long: ")
+        for _ in range(20):
+            try:
+                caller.sendall(b"a" * 8192)
+            except OSError:
+                break
+        answer = caller.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 431") and json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["code"] == "headers_too_large"
+    assert tiny.send("/health")[0] == 200
 
 
 def test_metrics_and_health(tiny):
