@@ -49,6 +49,11 @@ def meant(name: str, known: Iterable[str]) -> str:
     return f" Did you mean {' or '.join(close)}?" if close else ""
 
 
+def clipped(text: str, most: int = 60) -> str:
+    """A text in a message: its beginning, where it is longer than ``most`` characters."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
 class LabError(Exception):
     """The root of the tree. Shows as one line in a notebook cell, and as an ``error`` output for papermill and nbval."""
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from llmops_lab.api.display import literal, money, table
 from llmops_lab.api.verdict import Verdict
+from llmops_lab.errors import clipped
 from llmops_lab.escapes import inert
 from llmops_lab.flows.judge_pairs import Found
 from llmops_lab.records import Score
@@ -125,4 +126,4 @@ def _at(orders: Sequence[str | None], place: int) -> str | None:
 
 
 def _short(value: Any) -> Any:
-    return f"{value[:117]}..." if isinstance(value, str) and len(value) > 120 else value
+    return clipped(value, 120) if isinstance(value, str) else value

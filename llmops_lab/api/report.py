@@ -8,7 +8,7 @@ from typing import Any
 from llmops_lab import settings as _settings
 from llmops_lab.api import calls
 from llmops_lab.api.display import duration, money
-from llmops_lab.errors import BadInput, ExitCode, LabError
+from llmops_lab.errors import BadInput, ExitCode, LabError, clipped
 from llmops_lab.records import Estimate, Verdict
 from llmops_lab.stats.verdict import sentence
 from llmops_lab.store.ledger import open_ledger
@@ -89,7 +89,9 @@ def failure_lines(grid: Any, cells: Counter[str]) -> list[str]:
         if cell.outcome is not None:
             kinds[cell.outcome.error] += 1
             messages.setdefault(cell.outcome.error, f"row {cell.row.row_id}: {cell.outcome.message}")
-    return [f"failed: {count:,} {kind} (for example {_short(messages[kind])})" for kind, count in kinds.most_common()]
+    return [
+        f"failed: {count:,} {kind} (for example {clipped(' '.join(messages[kind].split()), 200)})" for kind, count in kinds.most_common()
+    ]
 
 
 def where_lines(grid: Any, *, track: bool) -> list[str]:
@@ -132,8 +134,3 @@ def _place(settings: _settings.Settings) -> str:
         return connect.shown(settings)
     except LabError:
         return "MLflow"
-
-
-def _short(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= 200 else f"{text[:197]}..."

@@ -15,13 +15,12 @@ All suites must pass, so no suite's level is shared out among the others: a bad 
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from llmops_lab.records import Verdict, digest
+from llmops_lab.records import Verdict, digest, nan_as_null
 
 NAMED = 10
 """As many rows without a score are named in a reason; the record holds more of them."""
@@ -131,20 +130,12 @@ class GateResult:
     @property
     def sha256(self) -> str:
         """SHA-256 of all that the record holds."""
-        return digest(_plain(dataclasses.asdict(self)))
+        return digest(nan_as_null(self))
 
 
 def to_dict(result: GateResult) -> dict[str, Any]:
     """The record as plain data, for a store; what follows from it (passed, reasons, sha256) stands beside it for readers."""
-    return {**_plain(dataclasses.asdict(result)), "passed": result.passed, "reasons": list(result.reasons), "sha256": result.sha256}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(name): _plain(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value  # JSON has no infinity: an open end is null
+    return {**nan_as_null(result), "passed": result.passed, "reasons": list(result.reasons), "sha256": result.sha256}
 
 
 def from_dict(data: Mapping[str, Any]) -> GateResult:

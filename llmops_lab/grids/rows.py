@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmops_lab.errors import BadInput, UnknownName
-from llmops_lab.records import digest
+from llmops_lab.errors import BadInput, UnknownName, clipped
+from llmops_lab.records import digest, is_missing
 
 READABLE = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 """The kinds of file that rows come from."""
@@ -57,7 +57,7 @@ def read_rows(source: Any) -> Rows:
         raise BadInput(f"rows must be a path, a DataFrame or a list of dicts, not {type(source).__name__}.")
     for number, row in enumerate(items, 1):
         if not isinstance(row, Mapping):
-            raise BadInput(f"row {number} of {name} is {_short(row)}, not an object with named values.")
+            raise BadInput(f"row {number} of {name} is {clipped(repr(row))}, not an object with named values.")
         if not all(isinstance(column, str) for column in row):
             raise BadInput(f"row {number} of {name} has {', '.join(map(repr, row))}: column names are texts.")
         if any(hasattr(value, "tolist") for value in row.values()):
@@ -169,7 +169,7 @@ def _jsonl(text: str, path: Path) -> list[Any]:
         except (ValueError, RecursionError) as error:
             raise BadInput(f"{path}, line {number} is not JSON: {error}.") from error
         if not isinstance(row, dict):
-            raise BadInput(f"{path}, line {number} is {_short(row)}, not an object.")
+            raise BadInput(f"{path}, line {number} is {clipped(repr(row))}, not an object.")
         rows.append(row)
     return rows
 
@@ -182,7 +182,7 @@ def _json(text: str, path: Path) -> list[Any]:
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{path} cannot be read as JSON: {error}.") from error
     if not isinstance(rows, list):
-        raise BadInput(f"{path} must hold a list of objects; it holds {_short(rows)}.")
+        raise BadInput(f"{path} must hold a list of objects; it holds {clipped(repr(rows))}.")
     return rows
 
 
@@ -202,7 +202,7 @@ def _without_nan(row: Mapping[Any, Any]) -> dict[str, Any]:
     plain: dict[str, Any] = {}
     for name, value in row.items():
         value = _unwrapped(value)
-        plain[str(name)] = None if _is_missing(value) else value
+        plain[str(name)] = None if is_missing(value) else value
     return plain
 
 
@@ -211,19 +211,10 @@ def _unwrapped(value: Any) -> Any:
     return value.tolist() if hasattr(value, "tolist") else value
 
 
-def _is_missing(value: Any) -> bool:
-    return value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and value != value)
-
-
 def _is_empty(value: Any) -> bool:
-    return _is_missing(value) or (isinstance(value, str) and not value)
+    return is_missing(value) or (isinstance(value, str) and not value)
 
 
 def _listed(numbers: Sequence[int]) -> str:
     shown = ", ".join(map(str, numbers[:5]))
     return f"{shown} and {len(numbers) - 5} more" if len(numbers) > 5 else shown
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
