@@ -15,7 +15,7 @@ from llmops_lab.errors import BadInput, LabError, StoreError
 from llmops_lab.flows.settle_job import settle, side_folder
 from llmops_lab.jobs import gpus, kernels, notebook, outcome, parameters, process, watch
 from llmops_lab.jobs.attempt import Plan, Progress, execute
-from llmops_lab.jobs.lean import spare_grammar
+from llmops_lab.jobs.lean import loading, spare_grammar
 from llmops_lab.jobs.outcome import Outcome
 from llmops_lab.jobs.record import RUN_FILE, JobRecord, now, read_record, write_whole
 from llmops_lab.jobs.teller import Heard, Pulse, Room, Teller
@@ -57,7 +57,8 @@ def run(
 
 def _settled(teller: Teller, ledger: Ledger, settings: Settings) -> JobRecord:
     try:
-        return settle(ledger, settings, teller.folder, teller.record, file=teller.file)
+        with loading():
+            return settle(ledger, settings, teller.folder, teller.record, file=teller.file)
     except StoreError:  # run.json holds the end; whoever looks next tells the ledger, which says until then that this process ran it
         return read_record(teller.folder, teller.file)
 
