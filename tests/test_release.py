@@ -346,7 +346,16 @@ def test_a_suite_that_the_settings_require_must_be_in_the_gate(home, monkeypatch
 
 @pytest.mark.parametrize(
     ("approver", "message"),
-    [(None, "asks for an approver"), ("anna", "promotes it"), (" ANNA ", "promotes it"), ("Paul", "wrote it"), ("rita", "")],
+    [
+        (None, "asks for an approver"),
+        (" \u200b", "asks for an approver"),
+        ("anna", "promotes it"),
+        (" ANNA ", "promotes it"),
+        ("Ａnna", "promotes it"),  # the wide letters of East Asian fonts
+        ("an\u200bna", "promotes it"),  # with a space that is not seen
+        ("Paul", "wrote it"),
+        ("rita", ""),
+    ],
 )
 def test_an_approver_is_a_second_person(shared, monkeypatch, approver, message):
     monkeypatch.setenv("LLMOPS_LAB_RELEASE", '{"approval": ["dev"]}')
@@ -357,6 +366,17 @@ def test_an_approver_is_a_second_person(shared, monkeypatch, approver, message):
     else:
         assert lab.promote("qa", 1, "dev", approver=approver).moved
         assert list(lab.history("qa"))[-1].approver == "rita"
+
+
+def test_the_author_is_also_who_the_log_says_it_is_whatever_mlflow_says_now(home, monkeypatch):
+    bot()
+    connect.client(_settings.load()).set_model_version_tag("bot", "1", "llmops_lab.author", "nobody")
+    monkeypatch.setenv("LLMOPS_LAB_REVIEWER", "ben")
+    monkeypatch.setenv("LLMOPS_LAB_RELEASE", '{"approval": ["dev"]}')
+    for approver in ("anna", "nobody"):
+        with pytest.raises(BadInput, match="the same person wrote it"):
+            lab.promote("bot", 1, "dev", approver=approver)
+    assert lab.promote("bot", 1, "dev", approver="rita").moved
 
 
 @pytest.mark.parametrize(
@@ -549,9 +569,9 @@ def test_the_commands_promote_roll_back_and_tell(home, capsys):
 
 
 def test_audit_verify_finds_a_changed_byte_and_a_log_that_was_cut_off(home, capsys):
-    bot()
     assert main(["audit", "verify"]) == 0
     assert "nobody could tell whether the end" in capsys.readouterr().err
+    bot()
     lab.promote("bot", 1, "dev")
     assert main(["audit", "verify"]) == 0 and capsys.readouterr().err == ""
     with sqlite3.connect(home / "lab.db") as ledger:
@@ -565,15 +585,48 @@ def test_audit_verify_finds_a_changed_byte_and_a_log_that_was_cut_off(home, caps
     assert json.loads(capsys.readouterr().out)["faults"][0].startswith("entry 1: its content no longer has the hash")
 
 
+def test_cutting_off_a_refused_try_or_a_gate_is_found_too(home, capsys):
+    made = bot()
+    lab.promote("bot", 1, "dev")
+    with pytest.raises(GateFailed):
+        lab.promote("bot", 1, "staging", gate=evidence(made.digest, passed=False))
+    assert main(["audit", "verify"]) == 0 and capsys.readouterr().err == ""
+    for kind in ("refused", "gate"):
+        with sqlite3.connect(home / "lab.db") as ledger:
+            assert ledger.execute("SELECT kind FROM audit ORDER BY seq DESC LIMIT 1").fetchone() == (kind,)
+            ledger.execute("DELETE FROM audit WHERE seq = (SELECT max(seq) FROM audit)")
+        assert main(["audit", "verify"]) == 1 and "is gone, and MLflow (bot) has seen it" in capsys.readouterr().out
+
+
 def test_a_log_that_was_begun_anew_is_suspected(home, capsys):
     bot(1), bot(2)
     lab.promote("bot", 1, "dev")
     with sqlite3.connect(home / "lab.db") as ledger:
         ledger.execute("DELETE FROM audit")
-    assert main(["audit", "verify"]) == 0 and "another log move aliases of bot" in capsys.readouterr().err
-    lab.promote("bot", 2, "dev")  # as a second project with a ledger of its own would: MLflow now has this log's mark
+    assert main(["audit", "verify"]) == 0 and "another log speak of bot" in capsys.readouterr().err
+    last = list(lab.history("bot"))[-1]  # as a second project with a ledger of its own sees the move of the first
+    assert last.what == "elsewhere" and "moved through another ledger, it seems" in last.why and last.why.endswith("entry 4")
+    lab.promote("bot", 2, "dev")
     assert [line.what for line in lab.history("bot")] == ["elsewhere", "promoted"]
-    assert main(["audit", "verify"]) == 0 and capsys.readouterr().err == ""
+
+
+def test_a_move_that_somebody_without_this_ledger_undoes_at_the_same_moment_is_not_called_done(home, monkeypatch):
+    from llmops_lab.track.registry import Registry
+
+    bot(1), bot(2), bot(3)
+    lab.promote("bot", 1, "dev")
+    point = Registry.point
+
+    def overwritten(self, found, move):
+        point(self, found, move)
+        connect.client(_settings.load()).set_registered_model_alias("bot", "dev", "3")
+
+    monkeypatch.setattr(Registry, "point", overwritten)
+    with pytest.raises(Conflict, match=r"not through this project's audit log: it is at version 3 now.*should share a ledger") as told:
+        lab.promote("bot", 2, "dev")
+    assert told.value.current == {"version": 3} and [entry.kind for entry in log()][-2:] == ["abandoned", "refused"]
+    assert [line.what for line in lab.history("bot")][-3:] == ["abandoned", "refused", "elsewhere"]
+    assert "the alias is at version 3: somebody else moved it" in repr(lab.history("bot"))
 
 
 def test_rollback_passes_over_a_version_that_was_deleted_in_mlflow(home):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from llmops_lab.errors import BadInput
-from llmops_lab.flows.audit import person
+from llmops_lab.flows.audit import log, person
 from llmops_lab.flows.prompts import library
 from llmops_lab.flows.resolve import MODEL_SCHEME, Resolved, address, resolve
 from llmops_lab.models._ask import open_model
@@ -21,7 +21,6 @@ from llmops_lab.prompts.template import Prompt
 from llmops_lab.records import canonical, digest
 from llmops_lab.redact import Redactor
 from llmops_lab.settings import Settings
-from llmops_lab.store import audit
 from llmops_lab.store.ledger import open_ledger
 from llmops_lab.track.registry import Registry, Version, check_name
 
@@ -52,10 +51,11 @@ def make(name: str, parts: Parts, note: str, settings: Settings) -> Resolved:
     author = person(settings)
     draft = Version(name, 0, "bundle", digest(content), content, author, Redactor()(note), datetime.now(UTC))
     ledger = open_ledger(settings)  # before anything is registered that could not be logged
-    version, new = Registry(settings).create(draft, None)
+    registry = Registry(settings)
+    version, new = registry.create(draft, None)
     if new:
         said = {"name": name, "version": version, "digest": draft.digest, "kind": "bundle", "author": author, "why": draft.note}
-        audit.append(ledger, "registered", author, said)
+        log(ledger, registry, "registered", author, said)
     return resolve(name, version, settings)
 
 

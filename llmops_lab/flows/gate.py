@@ -11,7 +11,7 @@ from typing import Any
 
 from llmops_lab.errors import BadInput
 from llmops_lab.flows import compare as comparing
-from llmops_lab.flows.audit import person
+from llmops_lab.flows.audit import mark, person
 from llmops_lab.flows.deliver import deliver
 from llmops_lab.flows.resolve import resolve
 from llmops_lab.governance.gate import GateResult, Measured, Side, Suite, decide, to_dict
@@ -21,6 +21,7 @@ from llmops_lab.redact import Redactor
 from llmops_lab.settings import Settings
 from llmops_lab.store import audit
 from llmops_lab.store.ledger import Ledger
+from llmops_lab.track.registry import Registry
 
 _KEPT = 100  # rows without a score that the record names
 
@@ -92,7 +93,7 @@ def measure(ran: Ran, names: tuple[str, str], alpha: float) -> Measured:
     return Measured(
         rows=len(rows), scored=len(rows) - len(lost), verdict=verdict, higher_is_better=up, missing=tuple(lost[:_KEPT]), lost=len(lost),
         mean=found.value if found else None, low=nan_as_null(found.low) if found else None, high=nan_as_null(found.high) if found else None,
-        source=str(dataset["source"]), data=str(dataset["digest"]),
+        source=_place(str(dataset["source"])), data=str(dataset["digest"]),
         prompts={side: str(asked.plan["prompts"][0]["sha256"]) for side, asked in sides.items()},
         models={side: str(asked.plan["models"][0]["identity"]) for side, asked in sides.items()},
         runs={side: asked.run_id for side, asked in sides.items() if asked.run_id},
@@ -111,6 +112,10 @@ def _unscored(rows: Sequence[str], scorer: str, sides: Mapping[str, Asked]) -> l
     scored = {side: {cell["row_id"] for cell in asked.cells if cell[scorer] is not None} for side, asked in sides.items()}
     called = sides["candidate"].called
     return [called.get(row, row) for row in rows if not all(row in there for there in scored.values())]
+
+
+def _place(source: str) -> str:
+    return os.path.abspath(source) if os.path.isfile(source) else source  # a promotion looks at it from another folder
 
 
 def keep(result: GateResult, ledger: Ledger, settings: Settings) -> None:
@@ -132,7 +137,9 @@ def record(result: GateResult, ledger: Ledger, settings: Settings) -> None:
         "alias": result.alias,
     }
     body |= {"passed": result.passed, "reason": "; ".join(result.reasons), "run_id": run_id, "result": to_dict(result)}
-    audit.append(ledger, "gate", person(settings), body)
+    entry = audit.append(ledger, "gate", person(settings), body)
+    if side.registered:
+        mark(ledger, Registry(settings), entry)
 
 
 def file(result: GateResult, name: str, version: int | str, *, ledger: Ledger, settings: Settings) -> GateResult:

@@ -33,10 +33,20 @@ def story(name: str, settings: Settings) -> Story:
     found = registry.find(name)
     while entries != (entries := audit.entries(ledger, name=name)):  # until nobody moved an alias while it was looked at
         found = registry.find(name)
-    lines = history(entries, dict(found.aliases))
+    here = audit.first(ledger)
+    lines = [_by_another_log(line, found, here) for line in history(entries, dict(found.aliases))]
     if found.kind == "prompt":
         lines = [_by_library(line, Prompts(settings).moves(name, line.alias)) if line.what == "elsewhere" else line for line in lines]
     return Story(found, tuple(registry.versions(name)), tuple(lines))
+
+
+def _by_another_log(line: Move, found: Name, here: str) -> Move:
+    """The same with where to look, where a project with another ledger was the last that moved the alias."""
+    seen = [head for head in found.heads if head.of == line.alias and head.log != here]
+    if line.what != "elsewhere" or not seen or line.version != found.aliases.get(line.alias):
+        return line
+    why = f"moved through another ledger, it seems: who, when and why are in the audit log that begins with {seen[0].log[:12]}"
+    return dataclasses.replace(line, why=f"{why}, entry {seen[0].seq}")
 
 
 def _by_library(line: Move, moves: list[AliasMove]) -> Move:

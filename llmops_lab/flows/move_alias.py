@@ -14,12 +14,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from llmops_lab.errors import BadInput, Conflict, LabError
+from llmops_lab.flows.audit import mark
 from llmops_lab.governance.release import ABANDONED, DONE, moves, retired, under_way
 from llmops_lab.store import audit
 from llmops_lab.store.audit import Entry
 from llmops_lab.store.ledger import Ledger
 from llmops_lab.track.prompts import AliasMove
-from llmops_lab.track.registry import Head, Name, Registry
+from llmops_lab.track.registry import Name, Registry
 
 _PATIENCE = 60.0  # seconds after which a move is settled by others although its process may live: it then finds its entry closed
 
@@ -54,13 +55,15 @@ def move(planned: Planned, registry: Registry, ledger: Ledger) -> Entry:
             if now != planned.body["previous"]:
                 raise _elsewhere(planned, now)
             registry.point(planned.found, _alias_move(planned))
+            now = registry.find(planned.found.name).aliases.get(planned.alias)
+            if now != planned.body["version"]:  # by somebody whom this ledger does not hold back
+                raise _elsewhere(planned, now)
             done = chain.append(DONE[planned.begin], planned.actor, {**planned.body, "intent": begun.seq})
     except BaseException:
         with contextlib.suppress(LabError):  # what cannot be settled now, the next look settles
             _settle(begun, registry, ledger)
         raise
-    with contextlib.suppress(LabError):  # a mark for verify; the next move leaves another one
-        registry.saw(planned.found.name, planned.alias, Head(audit.first(ledger), done.seq, done.hash))
+    mark(ledger, registry, done)
     return done
 
 
@@ -97,7 +100,8 @@ def _settle(begun: Entry, registry: Registry, ledger: Ledger) -> None:
         if now == begun.body["version"]:
             chain.append(DONE[begun.kind], begun.actor, {**body, "intent": begun.seq, "settled": True})
         else:
-            chain.append(ABANDONED, begun.actor, {**body, "intent": begun.seq, "reason": "it was begun and not made; the alias stayed"})
+            reason = "it was begun and not made" if now == begun.body["previous"] else f"the alias is {_at(now)}: somebody else moved it"
+            chain.append(ABANDONED, begun.actor, {**body, "intent": begun.seq, "reason": reason})
 
 
 def _left_behind(entry: Entry) -> bool:
@@ -118,8 +122,15 @@ def _lost(planned: Planned, entries: list[Entry]) -> Conflict:
 
 
 def _elsewhere(planned: Planned, now: int | None) -> Conflict:
-    at = "nowhere" if now is None else f"at version {now}"
-    return Conflict(f"{planned.found.name}@{planned.alias} was moved in between: it is {at} now. Decide again.", {"version": now})
+    message = (
+        f"{planned.found.name}@{planned.alias} was moved in between, not through this project's audit log: it is {_at(now)} now. "
+        "Decide again; promoters who share an MLflow should share a ledger."
+    )
+    return Conflict(message, {"version": now})
+
+
+def _at(version: int | None) -> str:
+    return "nowhere" if version is None else f"at version {version}"
 
 
 def _place(version: int | None) -> str:

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llmops_lab.errors import BadInput, Conflict, StoreError
-from llmops_lab.flows.audit import person
+from llmops_lab.errors import BadInput, Conflict, StoreError, Unreachable
+from llmops_lab.flows.audit import log, mark, person
 from llmops_lab.flows.move_alias import Planned, last_move, move, settle
 from llmops_lab.flows.resolve import Resolved, resolve
 from llmops_lab.governance.approvals import Rules, check_approver
 from llmops_lab.governance.gate import GateResult
-from llmops_lab.governance.release import retired, was_in
+from llmops_lab.governance.release import authors_of, retired, was_in
 from llmops_lab.settings import Settings
 from llmops_lab.store import audit
 from llmops_lab.store.audit import Entry
@@ -58,7 +58,7 @@ def promote(wish: Wish, settings: Settings) -> Released:
     """Point the alias at the version. Raises GateFailed, BadInput (order, approver, retired), Conflict, Tampered..., Unreachable."""
     registry, ledger, actor = Registry(settings), open_ledger(settings), person(settings)
     asked = {"name": wish.name, "version": wish.version, "alias": wish.alias, "approver": wish.approver, "why": wish.why}
-    with audited(ledger, actor, asked):
+    with audited(ledger, registry, actor, asked):
         rules = Rules.of(settings.release)
         rules.checked(wish.alias)
         settle(wish.name, registry, ledger)
@@ -69,27 +69,30 @@ def promote(wish: Wish, settings: Settings) -> Released:
         check_expected(found, wish.alias, wish.expect, now)
         if version.retired or version.version in retired(entries):
             raise BadInput(f"{version.address} is retired, so no alias can be moved to it any more.")
-        check_approver(rules, wish.alias, promoter=actor, author=version.author, approver=wish.approver)
+        authors = (version.author, *authors_of(entries, version.version))
+        check_approver(rules, wish.alias, promoter=actor, authors=authors, approver=wish.approver)
         _check_order(rules, wish.alias, version, entries)
         evidence = _evidence(wish, rules, version, now, ledger, settings)
         body: dict[str, Any] = {**asked, "version": version.version, "kind": found.kind, "digest": version.digest, "author": version.author}
         body |= {"previous": now, "gate": evidence.seq if evidence else None}
         if now == version.version:
-            kept = audit.append(ledger, "already_there", actor, body)
+            kept = log(ledger, registry, "already_there", actor, body)
             return Released(found.name, found.kind, version.version, wish.alias, now, False, kept.seq, version.digest)
         done = move(Planned(found, wish.alias, "promoting", body, actor, last_move(entries, wish.alias)), registry, ledger)
         return Released(found.name, found.kind, version.version, wish.alias, now, True, done.seq, version.digest)
 
 
 @contextlib.contextmanager
-def audited(ledger: Ledger, actor: str, asked: Mapping[str, Any]) -> Iterator[None]:
+def audited(ledger: Ledger, registry: Registry, actor: str, asked: Mapping[str, Any]) -> Iterator[None]:
     """Put a try that fails into the log, with the reason."""
     try:
         yield
     except Exception as error:
         plain = {name: value if isinstance(value, int | None) else str(value)[:500] for name, value in asked.items()}
         with contextlib.suppress(StoreError):  # what was wrong first is what the promoter has to hear
-            audit.append(ledger, "refused", actor, {**plain, "reason": str(error), "error": type(error).__name__})
+            entry = audit.append(ledger, "refused", actor, {**plain, "reason": str(error), "error": type(error).__name__})
+            if not isinstance(error, Unreachable):  # nobody waits for a server twice
+                mark(ledger, registry, entry)
         raise
 
 

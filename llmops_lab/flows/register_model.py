@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from llmops_lab.errors import BadInput
-from llmops_lab.flows.audit import person
+from llmops_lab.flows.audit import log, person
 from llmops_lab.models import tiny
 from llmops_lab.models._ask import open_model
 from llmops_lab.models._batch import digest_of
 from llmops_lab.records import digest
 from llmops_lab.redact import Redactor
 from llmops_lab.settings import Settings
-from llmops_lab.store import audit
 from llmops_lab.store.ledger import open_ledger
 from llmops_lab.track.registry import Registry, Version, check_name
 from llmops_lab.training.sft import weights_digest
@@ -66,10 +65,11 @@ def register_model(
     with tempfile.TemporaryDirectory(prefix="llmops-lab-") as chosen:
         for path in [*_files(trained.folder, _DECIDES), *_files(trained.folder, _TOLD)]:
             shutil.copyfile(path, Path(chosen) / path.name)
-        version, new = Registry(settings).create(draft, Path(chosen))
+        registry = Registry(settings)
+        version, new = registry.create(draft, Path(chosen))
     if new:
         said = {"name": name, "version": version, "digest": draft.digest, "kind": "model", "author": author, "why": draft.note, **body}
-        audit.append(ledger, "registered", author, said)
+        log(ledger, registry, "registered", author, said)
     return Registered(name, version, draft.digest, new)
 
 

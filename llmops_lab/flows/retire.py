@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from llmops_lab.errors import BadInput
-from llmops_lab.flows.audit import person
+from llmops_lab.flows.audit import mark, person
 from llmops_lab.flows.move_alias import settle
 from llmops_lab.flows.promote import audited
 from llmops_lab.governance.release import retired, under_way
@@ -17,7 +17,7 @@ from llmops_lab.track.registry import Registry
 def retire(name: str, version: int, settings: Settings, *, why: str = "") -> Entry:
     """Retire it, and return the audit log's entry. Raises BadInput while an alias points at it, UnknownName."""
     registry, ledger, actor = Registry(settings), open_ledger(settings), person(settings)
-    with audited(ledger, actor, {"name": name, "version": version, "why": why, "retire": True}):
+    with audited(ledger, registry, actor, {"name": name, "version": version, "why": why, "retire": True}):
         settle(name, registry, ledger)
         held = registry.get(name, version)
         with audit.writing(ledger) as chain:  # nobody can move an alias here meanwhile
@@ -30,4 +30,5 @@ def retire(name: str, version: int, settings: Settings, *, why: str = "") -> Ent
                 raise BadInput(f"{name}@{used[0]} is at version {version}. Move it elsewhere first, then retire the version.")
             entry = chain.append("retired", actor, {"name": name, "version": version, "digest": held.digest, "why": why})
             registry.retire(name, version, f"{entry.at} {actor}: {entry.body['why']}")  # as the log has it, without secrets
+        mark(ledger, registry, entry)
         return entry

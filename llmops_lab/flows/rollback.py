@@ -22,7 +22,7 @@ def rollback(name: str, alias: str, settings: Settings, *, why: str = "", expect
     Raises BadInput where there is none, TamperedRelease or TamperedPrompt where that version is not what it was, Conflict.
     """
     registry, ledger, actor = Registry(settings), open_ledger(settings), person(settings)
-    with audited(ledger, actor, {"name": name, "alias": alias, "why": why, "rollback": True}):
+    with audited(ledger, registry, actor, {"name": name, "alias": alias, "why": why, "rollback": True}):
         Rules.of(settings.release).checked(alias)
         settle(name, registry, ledger)
         found, entries = registry.find(name), audit.entries(ledger, name=name)
@@ -46,7 +46,7 @@ def withdraw(released: Released, settings: Settings, *, why: str) -> None:
     """
     name, alias = released.name, released.alias
     registry, ledger, actor = Registry(settings), open_ledger(settings), person(settings)
-    with audited(ledger, actor, {"name": name, "version": None, "alias": alias, "why": why}):
+    with audited(ledger, registry, actor, {"name": name, "version": None, "alias": alias, "why": why}):
         settle(name, registry, ledger)
         found, entries = registry.find(name), audit.entries(ledger, name=name)
         check_expected(found, alias, released.version, found.aliases.get(alias))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,19 +61,27 @@ class Rules:
         return earlier[-1] if self.in_order and alias in self.gate and earlier else ""
 
 
-def check_approver(rules: Rules, alias: str, *, promoter: str, author: str, approver: str) -> None:
-    """Raises BadInput where a second person is asked for and none is named, or the one named is the promoter or the author."""
-    if not approver.strip():
+def check_approver(rules: Rules, alias: str, *, promoter: str, authors: Iterable[str], approver: str) -> None:
+    """Raises BadInput where a second person is asked for and none is named, or the one named is the promoter or an author.
+
+    ``authors``: under whose names the version was made, as MLflow and as the audit log have it.
+    """
+    authors = [each for each in dict.fromkeys(authors) if _plain(each)]
+    if not _plain(approver):
         if alias in rules.approval:
-            raise BadInput(f"{alias} asks for an approver: neither the author ({author or 'unknown'}) nor you ({promoter}). Name one.")
+            wrote = " or ".join(authors) or "unknown"
+            raise BadInput(f"{alias} asks for an approver: neither the author ({wrote}) nor you ({promoter}). Name one.")
         return
-    for who, name in (("promotes it", promoter), ("wrote it", author)):
-        if _same(approver, name):
-            raise BadInput(f"{approver} cannot approve this version, for the same person {who}. Ask a second one.")
+    for who, name in (("promotes it", promoter), *(("wrote it", author) for author in authors)):
+        if _plain(approver) == _plain(name):
+            raise BadInput(f"{approver.strip()} cannot approve this version, for the same person {who}. Ask a second one.")
 
 
-def _same(a: str, b: str) -> bool:
-    return " ".join(a.split()).casefold() == " ".join(b.split()).casefold()
+def _plain(name: str) -> str:
+    """A name without what the eye does not see: case, spaces, invisible characters, and forms that Unicode holds to be the same."""
+    seen = [each for each in unicodedata.normalize("NFKC", name) if each.isspace() or unicodedata.category(each) not in ("Cf", "Cc")]
+    shown = "".join(seen)
+    return " ".join(unicodedata.normalize("NFKC", shown.casefold()).split())
 
 
 def _names(key: str, value: Any) -> tuple[str, ...]:

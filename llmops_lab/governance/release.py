@@ -67,6 +67,12 @@ def retired(entries: Iterable[Entry]) -> frozenset[int]:
     return frozenset(entry.body["version"] for entry in entries if entry.kind == "retired")
 
 
+def authors_of(entries: Iterable[Entry], version: int) -> list[str]:
+    """Under whose names this version was registered, as the log has it: a tag in MLflow can be changed."""
+    made = [entry for entry in entries if entry.kind == "registered" and entry.body.get("version") == version]
+    return [name for entry in made for name in (str(entry.body.get("author") or ""), entry.actor)]
+
+
 def gates_of(entries: Sequence[Entry], digest: str) -> list[Entry]:
     """The gates of the content with this digest: the one that was held last comes first, whenever it was filed."""
     found = [entry for entry in entries if entry.kind == "gate" and entry.body.get("digest") == digest]

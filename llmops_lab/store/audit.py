@@ -2,7 +2,7 @@
 
 A changed byte, a deleted or an added entry and two that were exchanged break the chain, and ``verify`` says where. Cutting off the
 newest entries leaves a shorter chain that is whole: only somebody who has seen a later entry can tell. ``heads`` are such sightings;
-``flows/audit.py`` takes them from MLflow, where each move of an alias leaves one.
+``flows/audit.py`` takes them from MLflow, where each entry about a registered name leaves one.
 """
 
 from __future__ import annotations
@@ -116,20 +116,23 @@ def is_gone(owner: str) -> bool:
 
 def verify(ledger: Ledger, heads: Iterable[tuple[int, str, str]] = ()) -> Verified:
     """Read the whole log and check each entry against the one before, then against ``heads``: (seq, hash, where it was seen)."""
+    told = list(heads)
+    wanted = {seq for seq, _, _ in told}
     faults: list[str] = []
     seen: dict[int, str] = {}
-    count, prev = 0, FIRST
+    rows, count, prev = 0, 0, FIRST
     for row in ledger.stream(f"{_READ.replace(' FROM', ', name FROM')} ORDER BY seq", ()):
-        count += 1
+        rows, count = rows + 1, count + 1
         faults += [f"entry {row[0]}: {fault}" for fault in _faults(row, count, prev)]
-        prev = seen[int(row[0])] = str(row[6])
-        count = int(row[0])  # what is missing in between was said once
-    for seq, hash_, where in heads:
+        count, prev = int(row[0]), str(row[6])  # what is missing in between was said once
+        if count in wanted:
+            seen[count] = prev
+    for seq, hash_, where in told:
         if seq not in seen:
             faults.append(f"entry {seq} is gone, and {where} has seen it: the log was cut off after entry {count}.")
         elif seen[seq] != hash_:
             faults.append(f"entry {seq} is not the one that {where} has seen: the log was written anew.")
-    return Verified(len(seen), prev, tuple(faults))
+    return Verified(rows, prev, tuple(faults))
 
 
 def _faults(row: Any, expected: int, prev: str) -> Iterator[str]:

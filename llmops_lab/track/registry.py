@@ -38,11 +38,15 @@ _NAME = re.compile(r"[A-Za-z0-9_.\-]{1,200}")
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """An audit entry that MLflow has seen: its number and hash, and the hash of the log's first entry, which tells logs apart."""
+    """An audit entry that MLflow has seen: its number and hash, and the hash of the log's first entry, which tells logs apart.
+
+    ``of``: the alias that it moved, or where else the mark was left.
+    """
 
     log: str
     seq: int
     hash: str
+    of: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +156,7 @@ class Registry:
                 client.set_registered_model_alias(found.name, move.alias, str(move.version))
 
     def saw(self, name: str, alias: str, head: Head) -> None:
-        """Keep an entry of the audit log beside the alias that it moved: who cuts the log off has to change MLflow as well."""
+        """Keep an entry of the audit log beside the alias that it moved, or elsewhere: who cuts the log off has to change it here too."""
         with connect.answering(self._settings) as client:
             client.set_registered_model_tag(name, f"{HEAD_TAG}{alias}", f"{head.log}:{head.seq}:{head.hash}")
 
@@ -256,8 +260,8 @@ def _name(found: Any, kind: str = "") -> Name:
     tags = found.tags or {}  # without MLflow's own: they do not tell a prompt
     kind = kind or tags.get(KIND_TAG, "model")
     latest = max((int(item.version) for item in found.latest_versions or ()), default=0)
-    heads = [value.split(":") for key, value in sorted(tags.items()) if key.startswith(HEAD_TAG)]
-    seen = tuple(Head(parts[0], int(parts[1]), parts[2]) for parts in heads if len(parts) == 3 and parts[1].isdecimal())
+    heads = [(key.removeprefix(HEAD_TAG), *value.split(":")) for key, value in sorted(tags.items()) if key.startswith(HEAD_TAG)]
+    seen = tuple(Head(head[1], int(head[2]), head[3], head[0]) for head in heads if len(head) == 4 and head[2].isdecimal())
     return Name(found.name, kind, latest, {alias: int(version) for alias, version in sorted((found.aliases or {}).items())}, seen)
 
 
