@@ -13,9 +13,9 @@ def free_port():
         return free.getsockname()[1]
 
 
-def wait_for(url, server, log):
-    """Wait until the server answers; fails with its log where it ends before, or says nothing for a minute."""
-    deadline = time.monotonic() + 60
+def wait_for(url, server, log, seconds=60):
+    """Wait until the server answers; fails with its log where it ends before, or says nothing for so long."""
+    deadline = time.monotonic() + seconds
     while True:
         try:
             urllib.request.urlopen(url, timeout=5).read()

@@ -3,13 +3,13 @@
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 
 from llmops_lab.settings import Settings
 from llmops_lab.track import connect
+from tests.local_server import free_port
 
 QUIET = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
@@ -24,8 +24,7 @@ class MlflowServer:
 
     def __init__(self, folder):
         self._folder, self._process = folder, None
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            self._port = listener.getsockname()[1]
+        self._port = free_port()
         self.url = f"http://127.0.0.1:{self._port}"
 
     @property

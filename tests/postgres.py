@@ -9,10 +9,11 @@ import os
 import pwd
 import secrets
 import shutil
-import socket
 import subprocess
 import tempfile
 from pathlib import Path
+
+from tests.local_server import free_port
 
 PASSWORD = "p@ss/w:rd?#5"  # every character of it means something in a URL
 QUOTED = "p%40ss%2Fw%3Ard%3F%235"
@@ -27,7 +28,7 @@ class PostgresServer:
         self._bin = _binaries()
         self._as = _account()
         self._folder = Path(tempfile.mkdtemp(prefix="llmops-pg-", dir="/tmp"))  # pytest's own folders are closed to other accounts
-        self.port = _free_port()
+        self.port = free_port()
         self._databases = []
         try:
             if self._as:
@@ -117,9 +118,3 @@ def _account():
     except KeyError:
         raise Unavailable("PostgreSQL does not run as root, and there is no account `postgres` to run it as") from None
     return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
-
-
-def _free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

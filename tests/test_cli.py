@@ -11,6 +11,7 @@ import pytest
 
 from tests.commands import Place
 from tests.servers import ModelServer, refuses
+from tests.waiting import until
 
 ROWS = "id,question,answer\n" + "".join(f"{number},What is {number}?,What is {number}?\n" for number in range(12))
 TOML = '[plain]\ntemplate = "{{ question }}"\n[polite]\ntemplate = "Please: {{ question }}"\n'
@@ -102,13 +103,6 @@ def test_a_second_interrupt_ends_it_although_a_call_hangs(place):
     assert process.returncode == 130
     assert "Traceback" not in err
     assert "the same command" in err
-
-
-def until(happened, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 # -- dry run, files, flags ---------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from llmops_lab.flows.forget import forget_row
 from llmops_lab.store import rows as stored_rows
 from llmops_lab.store.ledger import open_ledger
 from tests.servers import ModelServer
+from tests.waiting import until
 
 KINDS = ["hardware", "billing", None]
 ROWS = [{"id": f"r{n}", "question": f"Why {n}?", "kind": KINDS[n % 3], "size": n * 1.5, "answer": f"Why {n}?"} for n in range(40)]
@@ -393,8 +394,7 @@ def test_it_fills_while_the_grid_runs_and_can_be_cancelled_and_resumed():
         held = grid(models=[f"openai:m@{server.url}"], concurrency=2, wait=False)
         told, done = [], threading.Event()
         stop = held._view.listen(lambda event: (told.append(event), event["state"] == "cancelled" and done.set()))
-        while not told or not (told[-1]["counts"] or {}).get("ok"):
-            time.sleep(0.02)
+        until(lambda: told and (told[-1]["counts"] or {}).get("ok"), every=0.02)
         assert told[-1]["state"] == "running" and told[-1]["can_cancel"] and not told[-1]["can_resume"]
         assert "still runs" in ask(held, "summary").data["verdict"]["text"]
         ask(held, "cancel")
@@ -403,8 +403,7 @@ def test_it_fills_while_the_grid_runs_and_can_be_cancelled_and_resumed():
         assert 0 < some < 80 and told[-1]["can_resume"] and len(numbers(held, shown="open", layout="cells")) == 80 - some
         ask(held, "resume")
         held.wait()
-        while told[-1]["state"] != "done" or told[-1]["counts"]["ok"] < 80:
-            time.sleep(0.05)
+        until(lambda: told[-1]["state"] == "done" and told[-1]["counts"]["ok"] == 80)
         stop()
         assert [each["counts"]["ok"] for each in told] == sorted(each["counts"]["ok"] for each in told)
     assert ask(held, "summary").data["verdict"]["outcome"]
@@ -413,8 +412,7 @@ def test_it_fills_while_the_grid_runs_and_can_be_cancelled_and_resumed():
 def test_a_ledger_that_was_away_for_a_moment_does_not_end_the_live_view():
     held, told = grid(rows=ROWS[:2]), []
     stop = held._view.listen(told.append)
-    while not told:
-        time.sleep(0.02)
+    until(lambda: told)
     with closing(sqlite3.connect(open_ledger(settings.load()).place)) as beside:
         beside.execute("ALTER TABLE replies RENAME TO away")
         held._stir()
@@ -422,11 +420,8 @@ def test_a_ledger_that_was_away_for_a_moment_does_not_end_the_live_view():
         beside.execute("ALTER TABLE away RENAME TO replies")
     before = len(told)
     held.again([0]).wait()
-    ends = time.monotonic() + 30
-    while len(told) == before and time.monotonic() < ends:
-        time.sleep(0.05)
+    until(lambda: len(told) > before)
     stop()
-    assert len(told) > before
 
 
 def test_a_grid_that_is_done_but_for_failures_asks_for_them_again():
@@ -438,8 +433,7 @@ def test_a_grid_that_is_done_but_for_failures_asks_for_them_again():
         assert told["state"] == "done" and told["counts"]["failed"] == 80 and told["can_resume"]
         ask(held, "resume")
         held.wait()
-    while ask(held, "standing").data["counts"]["ok"] < 80:
-        time.sleep(0.05)
+    until(lambda: ask(held, "standing").data["counts"]["ok"] == 80)
     assert not ask(held, "standing").data["can_resume"]
 
 
@@ -453,8 +447,7 @@ def test_a_large_grid_shows_its_first_page_before_all_is_read():
     far = page(held, 600, layout="rows")
     with pytest.raises(BadInput, match="still being read"):
         page(held, layout="rows", sort="long")
-    while not ask(held, "standing").data["ready"]:
-        time.sleep(0.05)
+    until(lambda: ask(held, "standing").data["ready"])
     assert page(held, layout="rows")[1:] == tuple(early) and page(held, 600, layout="rows")[1:] == far[1:]
     assert page(held, layout="rows", sort="long", descending=True)[0]["lines"] == 1500
 
@@ -470,8 +463,7 @@ def test_figures_of_a_grid_that_ended_are_kept_and_go_when_it_changes(monkeypatc
     plain, _ = held._view.page()
     assert "show the grid again for them" in plain and stored_rows.kept_summary(ledger, held.grid_id) is None
     ask(held, "open")
-    while stored_rows.kept_summary(ledger, held.grid_id) is None:
-        time.sleep(0.05)
+    until(lambda: stored_rows.kept_summary(ledger, held.grid_id) is not None)
     assert held._view.page()[0].startswith(whole) and whole == repr(held)
     held.again([0]).wait()
     assert stored_rows.kept_summary(ledger, held.grid_id) is None

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +12,7 @@ from pathlib import Path
 from llmops_lab.models.tiny import FOLDER
 from tests.bench.processes import environment, script, served
 from tests.bench.rows import Row, middle, ratio
+from tests.local_server import free_port, wait_for
 
 REPEATS = 3
 CLIENTS = (1, 8, 32)
@@ -41,27 +38,14 @@ def measure(*, repeats: int, small: bool) -> list[Row]:
 @contextmanager
 def _transformers(home: Path) -> Iterator[str]:
     home.mkdir()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [str(Path(sys.executable).with_name("transformers")), "serve", str(FOLDER), "--device", "cpu", "--port", str(port)]
     offline = environment(home) | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(home)}
     with (home / "log.txt").open("w+") as log:
         process = subprocess.Popen([*command, "--continuous-batching"], stdout=log, stderr=log, env=offline, cwd=home)
         try:
-            _wait(f"http://127.0.0.1:{port}/health", process)
+            wait_for(f"http://127.0.0.1:{port}/health", process, home / "log.txt", _START_S)
             yield f"http://127.0.0.1:{port}/v1"
         finally:
             process.kill()
             process.wait()
-
-
-def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
-    ends = time.monotonic() + _START_S
-    while time.monotonic() < ends and process.poll() is None:
-        try:
-            urllib.request.urlopen(url, timeout=5).close()
-            return
-        except (OSError, urllib.error.URLError):
-            time.sleep(0.2)
-    raise RuntimeError(f"transformers serve did not come up at {url}")

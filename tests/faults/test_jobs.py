@@ -16,6 +16,7 @@ from llmops_lab.settings import Settings
 from llmops_lab.store.ledger import open_ledger
 from llmops_lab.track import connect
 from tests.jobs.endings import Job, gone, told
+from tests.waiting import until
 
 pytestmark = pytest.mark.faults
 OK, FAILED, PENDING = "completed", "failed", "pending"
@@ -160,9 +161,7 @@ def test_mlflow_hears_of_a_killed_runner_within_thirty_seconds_and_of_the_grid_i
         MLFLOW_TRACKING_URI="",
     )
     job.begun(3).signal(signal.SIGKILL)
-    killed = time.monotonic()
-    while job.record.get("mlflow_run_id") is None and time.monotonic() < killed + 30:
-        time.sleep(0.2)
+    until(lambda: job.record.get("mlflow_run_id"))
     told(job, "failed", 137, 3, [OK, OK, OK, FAILED])
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     client = connect.client(Settings(home=str(place / "home")))

@@ -18,7 +18,8 @@ from aiohttp import web
 
 from tests.faults.conftest import full
 from tests.servers import ModelServer, chunk, sse, streams
-from tests.serving.serving_process import Served, body, until
+from tests.serving.serving_process import Served, body
+from tests.waiting import until
 
 SPEC = "openai:m@{url}"
 PRICES = '[tool.llmops_lab.prices]\n"openai:" = { input = 0.0, output = 1_000_000.0 }\n'  # one USD a token that the model writes

@@ -10,6 +10,7 @@ import pytest
 import llmops_lab as lab
 from tests.faults.conftest import full
 from tests.servers import ModelServer, refuses
+from tests.waiting import until
 
 ROWS = [{"id": str(number), "question": f"question {number}"} for number in range(full(300, 3000))]
 
@@ -17,13 +18,6 @@ ROWS = [{"id": str(number), "question": f"question {number}"} for number in rang
 def run(spec, **changes):
     wanted = {"models": [spec], "scorers": ["exact"], "expected": "question", "concurrency": 32, "track": False}
     return lab.grid({"plain": "{{ question }}"}, changes.pop("rows", ROWS), **{**wanted, **changes})
-
-
-def wait_until(happened, seconds=60):
-    until = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < until, "it did not happen in time"
-        time.sleep(0.005)
 
 
 @pytest.fixture
@@ -45,7 +39,7 @@ def test_cancelled_again_and_again_and_resumed_loses_nothing_and_doubles_nothing
     spec = f"openai:m@{server.url}"
     grid = run(spec, wait=False)
     for share in sorted(random.sample(range(10, 90), full(3, 8))):
-        wait_until(lambda share=share: len(server.requests) >= len(ROWS) * share / 100)
+        until(lambda share=share: len(server.requests) >= len(ROWS) * share / 100, every=0.005)
         grid.cancel()
         grid.wait()
         assert grid.state == "cancelled", seed
@@ -65,7 +59,7 @@ def test_cancelled_again_and_again_and_resumed_loses_nothing_and_doubles_nothing
 def test_calls_that_do_not_come_home_after_a_cancel_are_named(home, server):
     server.always("timeout", text="question 5")
     grid = run(f"openai:m@{server.url}", rows=ROWS[:40], wait=False, timeout=60)
-    wait_until(lambda: server.count("question 5") == 1)
+    until(lambda: server.count("question 5") == 1)
     grid.cancel()
     started = time.monotonic()
     grid.wait()

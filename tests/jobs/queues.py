@@ -5,10 +5,11 @@ import json
 import os
 import shutil
 import signal
-import time
 from pathlib import Path
 
 import pytest
+
+from tests.waiting import until
 
 
 def notebook(path, *cells, parameters=""):
@@ -36,16 +37,6 @@ def services(home):
     return found
 
 
-def until(what, seconds=40):
-    """Wait until it holds; whether it came to that."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if what():
-            return True
-        time.sleep(0.1)
-    return False
-
-
 @contextlib.contextmanager
 def project(folder, empty_mlflow):
     """A project in this folder, with a ledger of its own; its service ends with it."""
@@ -60,4 +51,4 @@ def project(folder, empty_mlflow):
         yield folder
     for pid in services(home):
         os.kill(pid, signal.SIGTERM)
-    assert until(lambda: not services(home), 10)
+    until(lambda: not services(home), 10)

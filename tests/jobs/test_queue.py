@@ -13,7 +13,8 @@ import pytest
 import llmops_lab as lab
 from llmops_lab.errors import BadInput, JobFailed, UnknownName
 from llmops_lab.store._owner import is_alive
-from tests.jobs.queues import notebook, project, services, until
+from tests.jobs.queues import notebook, project, services
+from tests.waiting import until
 
 COUNTED = """import pathlib
 counter = pathlib.Path("tries")
@@ -58,7 +59,8 @@ def test_one_at_a_time_the_second_waits_for_its_turn(place):
     lab.configure(jobs_at_once=1)
     path = notebook(place / "one.ipynb", "import time\ntime.sleep(1)\nprint('slept')")
     first, second = lab.run(path), lab.run(path)
-    assert until(lambda: first.state == "running") and second.state == "queued"
+    until(lambda: first.state == "running")
+    assert second.state == "queued"
     assert "waits for its turn" in repr(second) and second.id in repr(lab.jobs())
     assert [each.wait(60).state for each in (first, second)] == ["succeeded", "succeeded"]
     records = [json.loads((each.folder / "run.json").read_text()) for each in (first, second)]
@@ -97,21 +99,21 @@ def test_the_parameters_reach_the_notebook(quick):
     job = lab.run(quick, person="ann", wait=True).check()
     assert job.logs() == "done ann\n" and job.parameters == {"person": "ann"}
     assert job.notebook.is_file() and lab.job(job.id).state == "succeeded"
-    assert until(lambda: job.run_id is not None), "MLflow hears of the end after the ledger"
+    until(lambda: job.run_id is not None)  # MLflow hears of the end after the ledger
 
 
 def test_runners_are_forked_from_a_process_without_threads(place, quick):
     lab.run(quick, wait=True).check()
     (nursery,) = Path(f"/proc/{services(place / 'home')[0]}/task").glob("*/children")
     process = Path("/proc", nursery.read_text().split()[0])
-    assert until(lambda: "libarrow" in (process / "maps").read_text()), "what it imports when nobody waits is there"
+    until(lambda: "libarrow" in (process / "maps").read_text(), why="what it imports when nobody waits is not there")
     assert len(list((process / "task").iterdir())) == 1
 
 
 def test_a_job_that_waits_is_cancelled_without_having_begun(slow, quick):
     lab.configure(jobs_at_once=1)
     first, second = lab.run(slow), lab.run(quick)
-    assert until(lambda: "step 0" in first.logs())
+    until(lambda: "step 0" in first.logs())
     second.cancel()
     assert second.state == "cancelled" and second.exit_code == 130 and second.error["message"] == "cancelled before it began"
     assert json.loads((second.folder / "run.json").read_text())["state"] == "cancelled"
@@ -126,11 +128,11 @@ def test_cancel_takes_what_the_job_has_started_along(place):
         "import subprocess\nchild = subprocess.Popen(['sleep', '300'], start_new_session=True)\nprint(child.pid, flush=True)\nchild.wait()"
     )
     job = lab.run(notebook(place / "child.ipynb", child))
-    assert until(lambda: job.logs().strip().isdigit())
+    until(lambda: job.logs().strip().isdigit())
     pid = int(job.logs())
     assert Path(f"/proc/{pid}").exists()
     assert job.cancel().wait(30).state == "cancelled"
-    assert until(lambda: not Path(f"/proc/{pid}").exists(), 5)
+    until(lambda: not Path(f"/proc/{pid}").exists(), 5)
 
 
 def test_a_job_follows_others_only_when_they_succeeded(place, quick):
@@ -158,14 +160,14 @@ def test_three_jobs_share_two_gpus_and_a_killed_one_gives_its_own_back(place, qu
     hold = "import os, time\nprint(os.environ['CUDA_VISIBLE_DEVICES'], flush=True)\ntime.sleep(60)"
     path = notebook(place / "gpu.ipynb", hold)
     jobs = [lab.run(path, gpus=1) for _ in range(3)]
-    assert until(lambda: sum(bool(job.logs()) for job in jobs) == 2)
+    until(lambda: sum(bool(job.logs()) for job in jobs) == 2)
     waiting = next(job for job in jobs if not job.logs())
     running = [job for job in jobs if job is not waiting]
     assert {job.logs().strip() for job in running} == set(names) and waiting.state == "queued"
     assert "waits for 1 free GPU" in repr(waiting)
     freed = running[0].logs()
     os.kill(owner(running[0]), signal.SIGKILL)
-    assert until(lambda: waiting.logs() == freed), "the GPU of the killed job went to the one that waited"
+    until(lambda: waiting.logs() == freed, why="the GPU of the killed job did not go to the one that waited")
     assert running[0].wait(30).state == "failed" and running[0].exit_code == 137
     for job in jobs:
         job.cancel()
@@ -178,7 +180,7 @@ def test_jobs_go_on_when_the_service_is_killed_and_the_next_one_takes_up_the_res
     lab.configure(jobs_at_once=1)
     path = notebook(place / "three.ipynb", "import time\ntime.sleep(3)\nprint('to the end')")
     first, second = lab.run(path), lab.run(quick)
-    assert until(lambda: first.state == "running")
+    until(lambda: first.state == "running")
     [pid] = services(place / "home")
     os.kill(pid, signal.SIGKILL)
     assert first.wait(30).state == "succeeded" and first.logs() == "to the end\n"
@@ -188,11 +190,11 @@ def test_jobs_go_on_when_the_service_is_killed_and_the_next_one_takes_up_the_res
 
 def test_a_killed_runner_is_told_within_thirty_seconds(slow):
     job = lab.run(slow)
-    assert until(lambda: "step" in job.logs())
+    until(lambda: "step" in job.logs())
     kernel = job.seen.record.kernel_pid
     os.kill(owner(job), signal.SIGKILL)
     assert job.wait(30).state == "failed" and job.error["type"] == "Killed"
-    assert until(lambda: not Path(f"/proc/{kernel}").exists(), 5)
+    until(lambda: not Path(f"/proc/{kernel}").exists(), 5)
     assert json.loads((job.folder / "run.json").read_text())["state"] == "failed"
 
 
@@ -240,7 +242,7 @@ def test_an_unknown_job_or_template_is_named(place):
 
 def test_the_commands_list_and_cancel(slow, place):
     job = lab.run(slow)
-    assert until(lambda: job.state == "running")
+    until(lambda: job.state == "running")
     command = [sys.executable, "-m", "llmops_lab.cli"]
     listed = subprocess.run([*command, "jobs", "--json"], capture_output=True, text=True, timeout=60, check=True).stdout
     told = {line["id"]: line for line in map(json.loads, listed.splitlines())}
@@ -254,7 +256,8 @@ def test_the_commands_list_and_cancel(slow, place):
 def test_the_service_ends_when_nothing_is_left_to_do(place, quick):
     lab.configure(job_idle=0.5)
     job = lab.run(quick, wait=True)
-    assert until(lambda: not services(place / "home")) and job.state == "succeeded"
+    until(lambda: not services(place / "home"))
+    assert job.state == "succeeded"
     assert not is_alive(job.seen.row.owner)
     lab.configure(job_idle=600.0)
     assert lab.run(quick, wait=True).state == "succeeded"

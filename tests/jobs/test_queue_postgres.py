@@ -3,8 +3,9 @@
 import pytest
 
 import llmops_lab as lab
-from tests.jobs.queues import notebook, project, services, until
+from tests.jobs.queues import notebook, project, services
 from tests.postgres import QUOTED, PostgresServer, Unavailable
+from tests.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -26,10 +27,10 @@ def test_jobs_that_wait_keep_their_environment_while_the_ledger_is_away(server, 
         monkeypatch.setenv("WHO_ASKS", "ann")
         second = lab.run(path)
         monkeypatch.setenv("WHO_ASKS", "bob")
-        assert until(lambda: "began" in first.logs())
+        until(lambda: "began" in first.logs())
         service = services(tmp_path / "home")
         server.stop()
-        assert until(lambda: _said(tmp_path), 20), "the service says that the ledger is away"
+        until(lambda: _said(tmp_path), 20, "the service does not say that the ledger is away")
         server.start()
         assert [each.wait(60).state for each in (first, second)] == ["succeeded", "succeeded"]
         assert services(tmp_path / "home") == service != [] and second.logs() == "ann\n"

@@ -6,7 +6,8 @@ import os
 import pytest
 
 import llmops_lab as lab
-from tests.jobs.queues import notebook, project, until
+from tests.jobs.queues import notebook, project
+from tests.waiting import until
 
 _OPEN = ("STOPPED", "CREATED", "QUEUED", "IN_PROGRESS")  # a job that has not begun is "stopped" there
 ENGINE = "llmops_lab.server.scheduler.LabExecutionManager"
@@ -40,7 +41,7 @@ def submitted(scheduler, path, **more):
 
 
 def ended(scheduler, job):
-    assert until(lambda: scheduler.get_job(job, False).status.value not in _OPEN, 120)
+    until(lambda: scheduler.get_job(job, False).status.value not in _OPEN, 120)
     return scheduler.get_job(job, False)
 
 

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
 from urllib.parse import urlsplit
@@ -99,15 +98,6 @@ class Served:
         headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {self.key}"} if self.key else {})
         connection.request("POST", path, json.dumps(body), headers)
         return connection
-
-
-def until(condition, seconds=30):
-    """Wait for something to become true; returns it."""
-    ends = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < ends, "it did not happen"
-        time.sleep(0.05)
-    return found
 
 
 def body(model, text="hello", **more):

@@ -12,7 +12,8 @@ import llmops_lab as lab
 from llmops_lab.models import tiny
 from llmops_lab.settings import load
 from llmops_lab.track import connect, traces
-from tests.serving.serving_process import Served, until
+from tests.serving.serving_process import Served
+from tests.waiting import until
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,8 @@ import openai
 import pytest
 
 from tests.commands import Place
-from tests.serving.serving_process import Served, body, until
+from tests.serving.serving_process import Served, body
+from tests.waiting import until
 
 QUESTION = "What is 2 plus 7?"
 

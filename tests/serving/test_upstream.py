@@ -8,7 +8,8 @@ import pytest
 from aiohttp import web
 
 from tests.servers import ModelServer, chunk, completion, replies, streams
-from tests.serving.serving_process import Served, body, until
+from tests.serving.serving_process import Served, body
+from tests.waiting import until
 
 SPEC = "openai:m@{url}"
 FORM = {"type": "object", "properties": {"city": {"type": "string"}}}

@@ -8,7 +8,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[3]))
 import llmops_lab as lab
-from tests.jobs.queues import services, until
+from tests.jobs.queues import services
+from tests.waiting import until
 
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -30,8 +31,8 @@ def children(pid):
 
 def used(service, nursery):
     """Seconds of the service, of what jobs are forked from, and of all runners, kernels and guards that have ended; and of this process."""
-    assert until(lambda: not children(nursery)), "a job's process is still there"
-    assert until(lambda: children(service) == [nursery])
+    until(lambda: not children(nursery), why="a job's process is still there")
+    until(lambda: children(service) == [nursery])
     ticks = sum(int(each) for each in fields(service)[11:13]) + sum(int(each) for each in fields(nursery)[11:15])
     return ticks / TICKS + time.process_time()
 
