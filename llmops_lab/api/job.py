@@ -98,8 +98,8 @@ class Job:
 
     @property
     def folder(self) -> Path:
-        """Where its files lie."""
-        return Path(self._seen.row.folder)
+        """Where its files lie; ``previous/ID`` of its folder once a later job was given the same one."""
+        return self._seen.folder
 
     @property
     def notebook(self) -> Path:
@@ -213,7 +213,7 @@ def story(error: dict[str, Any] | None) -> str:
 def as_json(each: Job) -> str:
     """One job as a line of JSON: what ``run.json`` has, with the state as it is in truth, and its folder."""
     seen = each.seen
-    body = seen.record.to_json() | {"state": seen.state, "folder": seen.row.folder}
+    body = seen.record.to_json() | {"state": seen.state, "folder": str(seen.folder)}
     return json.dumps(body, ensure_ascii=True, allow_nan=False)
 
 

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from llmops_lab.flows.settle_job import KEPT, kept_by, side_folder
 from llmops_lab.jobs.record import write_whole
 from llmops_lab.redact import redact
 from llmops_lab.settings import Settings
 from llmops_lab.store import jobs
+from llmops_lab.store.jobs import JobRow
 from llmops_lab.store.ledger import open_ledger
 from llmops_lab.track.attach import attach
 
 
 def keep_report(texts: Mapping[str, str], run_id: str | None, settings: Settings) -> tuple[list[str], str]:
     """Write each text under its name. Returns the paths in the job's folder (none outside a job), and what kept MLflow from having it."""
-    folder = _folder(settings)
+    row = _row(settings)
+    folder = Path(row.folder) if row else None
+    if row:
+        told = side_folder(settings, row.id) / KEPT
+        write_whole(told, json.dumps(sorted({*kept_by(settings, row.id), *texts})))
     kept = []
     for name, text in texts.items() if folder else ():
         write_whole(Path(str(folder), name), redact(text))
@@ -30,7 +37,7 @@ def keep_report(texts: Mapping[str, str], run_id: str | None, settings: Settings
     return kept, ""
 
 
-def _folder(settings: Settings) -> Path | None:
+def _row(settings: Settings) -> JobRow | None:
     job = os.environ.get("LLMOPS_LAB_JOB", "")
     row = jobs.get(open_ledger(settings), job) if job else None
-    return Path(row.folder) if row and Path(row.folder).is_dir() else None
+    return row if row and Path(row.folder).is_dir() else None

@@ -17,7 +17,7 @@ from llmops_lab.errors import BadInput, StoreError, UnknownName
 from llmops_lab.flows import job_service
 from llmops_lab.flows.end_job import end_queued
 from llmops_lab.flows.reap_jobs import reap
-from llmops_lab.jobs.record import JobRecord, read_record
+from llmops_lab.jobs.record import RUN_FILE, JobRecord, read_record, write_record
 from llmops_lab.settings import Settings
 from llmops_lab.store import jobs
 from llmops_lab.store._owner import is_alive, is_here
@@ -31,6 +31,15 @@ class Seen:
 
     row: JobRow
     record: JobRecord
+
+    @property
+    def folder(self) -> Path:
+        """Where its files lie now: a later job that was given the same folder has moved them to ``previous/ID``."""
+        folder = Path(self.row.folder)
+        with suppress(BadInput):
+            kept = folder / "previous" / self.row.id
+            return kept if read_record(folder, _file(self.row)).id != self.row.id and kept.is_dir() else folder
+        return folder
 
     @property
     def state(self) -> str:
@@ -76,7 +85,7 @@ def cancel(job: str, settings: Settings) -> bool:
 
 def logs(seen: Seen, lines: int | None = None) -> str:
     """What the job has printed so far, errors included; the last lines where a number is given."""
-    text = _logged(Path(seen.row.folder) / seen.record.notebook)
+    text = _logged(seen.folder / seen.record.notebook)
     return text if lines is None else "\n".join(deque(text.splitlines(), lines))
 
 
@@ -124,12 +133,21 @@ def _is_ours(row: JobRow, settings: Settings) -> bool:
 
 
 def _record(row: JobRow) -> JobRecord:
-    with suppress(BadInput):
-        record = read_record(Path(row.folder))
-        still = row.state in ("queued", "running")
-        if record.id == row.id and (not record.has_ended if still else record.state == row.state):
+    """What ``run.json`` says; the ledger's record where that differs in the end, which then is put in its place."""
+    record, folder = JobRecord.from_json(row.record), Path(row.folder)
+    with suppress(BadInput, StoreError):  # there is none, or no room on the disk yet
+        written = read_record(folder, _file(row))
+        if written.id != row.id:
             return record
-    return JobRecord.from_json(row.record)
+        if written.state == row.state or (row.ended is None and not written.has_ended):
+            return written
+        if row.ended is not None:
+            write_record(folder, record, _file(row))
+    return record
+
+
+def _file(row: JobRow) -> str:
+    return str(row.spec.get("file") or RUN_FILE)
 
 
 def _logged(path: Path) -> str:

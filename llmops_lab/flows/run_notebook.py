@@ -11,7 +11,7 @@ from llmops_lab.flows import run_job
 from llmops_lab.flows.check_job import looked_up
 from llmops_lab.flows.settle_job import side_folder
 from llmops_lab.flows.submit_job import alone_in, put_away
-from llmops_lab.jobs import notebook, parameters
+from llmops_lab.jobs import kernels, notebook, parameters
 from llmops_lab.jobs.record import NOTEBOOK, RUN_FILE, JobRecord, JobSpec, new_id, now, queued, read_record, write_record
 from llmops_lab.jobs.teller import Heard
 from llmops_lab.redact import redact
@@ -24,9 +24,10 @@ def run_notebook(
 ) -> JobRecord:
     """Run it to its end in this process. ``target``: the output, or None when papermill itself brings that elsewhere.
 
-    An earlier job's output with its record moves to ``previous/ID``. Raises BadInput or StoreError before it begins.
+    An earlier job's output with its record moves to ``previous/ID``. Raises BadInput, UnknownName or StoreError before it begins.
     """
     settings = _settings.load()
+    kernels.check(kernel, settings)
     nb, values = _checked(notebook.plain(nb), settings)
     ledger = open_ledger(settings)
     job = new_id()

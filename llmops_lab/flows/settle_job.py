@@ -15,6 +15,9 @@ from llmops_lab.settings import Settings, home_dir
 from llmops_lab.store import jobs
 from llmops_lab.store.ledger import Ledger
 
+KEPT = "kept.json"
+"""In a job's side folder: what it has written beside its notebook."""
+
 
 def settle(ledger: Ledger, settings: Settings, folder: Path, record: JobRecord, *, file: str = RUN_FILE, name: str = "") -> JobRecord:
     """Record the end of a job of this process; whoever is second changes nothing. Returns how it ended in truth, with its MLflow run
@@ -50,6 +53,14 @@ def side_folder(settings: Settings, job: str) -> Path:
     folder = home_dir(settings) / "jobs" / job
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def kept_by(settings: Settings, job: str) -> list[str]:
+    """The names of the files that a job has written beside its notebook."""
+    with suppress(OSError, ValueError):
+        names = json.loads((home_dir(settings) / "jobs" / job / KEPT).read_text("utf-8"))
+        return [name for name in names if isinstance(name, str) and name == Path(name).name]
+    return []
 
 
 def _entry(settings: Settings, folder: Path, record: JobRecord, name: str) -> tuple[str, str]:

@@ -15,6 +15,7 @@ from llmops_lab import settings as _settings
 from llmops_lab.errors import BadInput, UnknownName
 from llmops_lab.flows.check_job import check
 from llmops_lab.flows.reap_jobs import reap
+from llmops_lab.flows.settle_job import kept_by
 from llmops_lab.jobs.record import NOTEBOOK, RUN_FILE, JobSpec, new_id, now, queued, read_record, write_record
 from llmops_lab.settings import Settings
 from llmops_lab.store import jobs
@@ -105,7 +106,7 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 def put_away(folder: Path, page: str, file: str, settings: Settings) -> None:
-    """Move an earlier job's notebook and record to ``previous/ID``. Raises BadInput while that job waits or runs."""
+    """Move an earlier job's notebook, reports and record to ``previous/ID``. Raises BadInput while that job waits or runs."""
     if not ((folder / page).exists() or (folder / file).exists()):
         return
     try:
@@ -122,7 +123,7 @@ def put_away(folder: Path, page: str, file: str, settings: Settings) -> None:
     kept = folder / "previous" / earlier
     try:
         kept.mkdir(parents=True, exist_ok=True)
-        for name in (page, file):  # the record last: until then it says whose files these are
+        for name in (page, *kept_by(settings, earlier), file):  # the record last: until then it says whose files these are
             if (folder / name).exists():
                 os.replace(folder / name, kept / name)
     except OSError as error:

@@ -13,7 +13,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from llmops_lab.errors import BadInput, ExitCode, JobFailed
+from llmops_lab.errors import BadInput, ExitCode, JobFailed, LabError
 from llmops_lab.jobs.outcome import sentence
 from llmops_lab.jobs.record import JobRecord
 
@@ -37,9 +37,12 @@ class Engine:
     ) -> Any:
         """Run the notebook as a job. Raises JobFailed when it does not end well; papermill then ends with its exit code."""
         target = _local(output_path)
-        record = importlib.import_module(_STORY).run_notebook(
-            nb, input_path, target, kernel=kernel_name, timeout=execution_timeout, on_event=_Log(log_output)
-        )
+        try:
+            record = importlib.import_module(_STORY).run_notebook(
+                nb, input_path, target, kernel=kernel_name, timeout=execution_timeout, on_event=_Log(log_output)
+            )
+        except LabError as error:  # before anything was started
+            raise _refused(error) from None
         if record.state != "succeeded":
             if target is None and output_path:
                 from papermill.iorw import write_ipynb
@@ -122,14 +125,23 @@ def _without_errors(nb: Any) -> Any:
     return made
 
 
-def _ended(record: JobRecord) -> JobFailed:
-    from click.exceptions import Exit
-
+def _ended(record: JobRecord) -> LabError:
     text = sentence(record.to_json())
     _log.error("job %s: %s", record.id, text)
-    # The command ends with the code of click's Exit; a program that calls papermill catches an ordinary exception.
-    kind = type("JobFailed", (JobFailed, Exit), {"__module__": JobFailed.__module__})
-    code = ExitCode(record.exit_code or ExitCode.FAILED)
-    error: JobFailed = kind(text, record.state, code)
-    error.exit_code = code  # Exit, whose only argument is the code, has put the text there
-    return error
+    return _with_code(JobFailed(text, record.state, ExitCode(record.exit_code or ExitCode.FAILED)))
+
+
+def _refused(error: LabError) -> LabError:
+    _log.error("%s: %s", type(error).__name__, error)
+    return _with_code(error)
+
+
+def _with_code(error: LabError) -> LabError:
+    # The command ends with the code of click's Exit; a program that calls papermill catches the error that it knows.
+    from click.exceptions import Exit
+
+    kind = type(type(error).__name__, (type(error), Exit), {"__module__": type(error).__module__})
+    made: LabError = kind.__new__(kind, *error.args)
+    made.__dict__.update(error.__dict__)
+    made.exit_code = error.exit_code  # type: ignore[misc]
+    return made

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from llmops_lab.flows.look_at_job import look
 from llmops_lab.jobs.record import read_record
-from llmops_lab.store import jobs as table
 from llmops_lab.settings import Settings
+from llmops_lab.store import jobs as table
 from llmops_lab.store.ledger import open_ledger
 from tests.jobs.endings import NOBODY, Job, told
 
@@ -22,6 +23,7 @@ pytestmark = pytest.mark.faults
 OK, FAILED, PENDING = "completed", "failed", "pending"
 TICKS = """
 import time
+from pathlib import Path
 for number in range(4000):
     print("tick", number, flush=True)
     time.sleep(0.2)
@@ -95,3 +97,108 @@ def test_a_runner_that_wakes_leaves_the_job_alone_that_has_its_folder_now(asleep
     moved = third.out / "previous" / second.at_first["id"]
     assert json.loads((moved / "run.json").read_text()) == settled[1]
     assert table.get(ledger_of(place), second.at_first["id"]).record == read_record(moved).to_json()
+
+
+# -- a full disk -----------------------------------------------------------------------------------------------------------
+PRINTS = "import time\nfor number in range(60): print('x' * 100_000, flush=True); time.sleep(0.05)"
+# Somebody else takes each byte that becomes free, also what the job had kept for its last words.
+TAKES = """
+import os, sys
+with open(os.path.join(sys.argv[1], "taken"), "wb", buffering=0) as file:
+    while True:
+        try:
+            file.write(bytes(4096))
+        except OSError:
+            pass
+"""
+
+
+@pytest.fixture
+def disk(place):
+    """Makes a small disk as the output folder of the job with this name."""
+    made = []
+
+    def mount(name):
+        folder = place / name
+        folder.mkdir()
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", folder], capture_output=True, text=True, check=False)
+        if done.returncode:
+            pytest.skip(f"this machine lets nobody mount a disk: {done.stderr.strip()}")
+        made.append(folder)
+        return folder
+
+    yield mount
+    for folder in made:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def test_a_full_disk_fails_the_job_and_harms_no_output(place, disk):
+    for name in ("full", "taken"):
+        disk(name)
+    before = [Job(place, name, "print('good')") for name in ("full", "taken")]
+    assert [job.code() for job in before] == [0, 0], before[0].errors
+    kept = [json.dumps(job.notebook) for job in before]
+    ids = [job.record["id"] for job in before]
+    full = Job(place, "full", "print('first')", PRINTS, "2")
+    taken = Job(place, "taken", "print('first')", TICKS, "2").begun(1, "tick")
+    thief = subprocess.Popen([sys.executable, "-c", TAKES, taken.out])
+    try:
+        assert (full.code(), taken.code()) == (1, 1), full.errors + taken.errors
+        about = looked_up(place, taken)
+        assert (about.state, about.record.state, about.record.error["type"]) == ("failed", "failed", "StoreError")
+        assert taken.record["state"] == "running", "no byte was left to say more"
+        assert taken.notebook["cells"][0]["outputs"][0]["text"] == ["first\n"] and taken.processes() == []
+    finally:
+        thief.kill()
+        thief.wait()
+    (taken.out / "taken").unlink()
+    told(full, "failed", 1, 1, [OK, FAILED, PENDING])
+    assert "No space left on device" in full.record["error"]["message"]
+    looked_up(place, taken)
+    assert (taken.record["state"], taken.record["exit_code"]) == ("failed", 1), "told by who looks once there is room"
+    for job, book, number in zip((full, taken), kept, ids, strict=True):
+        assert json.dumps(json.loads((job.out / "previous" / number / "notebook.ipynb").read_text())) == book
+
+
+def looked_up(place, job):
+    ledger = ledger_of(place)
+    number = ledger.select("SELECT id FROM jobs WHERE folder = ? ORDER BY submitted DESC LIMIT 1", (str(job.out),))[0][0]
+    return look(number, Settings(home=str(place / "home"), tracking_uri=NOBODY))
+
+
+# -- memory ----------------------------------------------------------------------------------------------------------------
+@pytest.fixture
+def group():
+    """A control group that has 700 MB of memory."""
+    whole = [Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")]
+    limits = ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes", "memory.max", "memory.swap.max")
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, kinds, place = line.split(":", 2)
+        if "memory" in kinds.split(",") or not kinds:
+            whole.insert(0, Path(f"/sys/fs/cgroup{'/memory' if kinds else ''}{place}"))
+    for above in whole:
+        made = above / f"llmops-lab-test-{os.getpid()}"
+        try:
+            made.mkdir()
+        except OSError:
+            continue
+        there = [made / name for name in limits if (made / name).exists()]
+        try:
+            for limit in there:
+                limit.write_text("0" if limit.name == "memory.swap.max" else "700000000")
+        except OSError:
+            there = []
+        if there:
+            yield made
+        made.rmdir()
+        if there:
+            return
+    pytest.skip("this machine lets nobody make a control group with a limit of memory")
+
+
+def test_a_kernel_that_its_control_group_kills_is_out_of_memory(place, group):
+    eats = "held = []\nfor number in range(300): held.append(b'x' * 10**7)"
+    job = Job(place, "eats", "1", eats, "2", before=lambda: (group / "cgroup.procs").write_text(str(os.getpid())))
+    assert job.code() == 137, job.errors
+    told(job, "out_of_memory", 137, 1, [OK, FAILED, PENDING])
+    assert job.record["error"] == {"type": "OutOfMemory", "message": "the system killed the kernel because memory ran out", "cell": 1}

@@ -13,6 +13,17 @@ from tests.jobs.queues import notebook
 
 NOBODY = "http://127.0.0.1:9"  # an MLflow that does not answer
 
+# What the kernel's ports say of themselves to whoever connects: ZeroMQ's greeting names NULL (plain text) or CURVE from byte 12 on.
+GREETED = """
+import json, socket
+from ipykernel.connect import get_connection_file
+about = json.load(open(get_connection_file()))
+for port in ("shell_port", "iopub_port", "stdin_port", "control_port"):
+    with socket.create_connection((about["ip"], about[port]), 10) as line, line.makefile("rb") as answer:
+        line.sendall(bytes([255, *[0] * 8, 127, 3, 0]))
+        print(answer.read(32)[12:].rstrip(bytes(1)).decode())
+"""
+
 
 class Job:
     """``llmops-lab run`` on a notebook of these cells, in a process of its own."""

@@ -18,7 +18,7 @@ from llmops_lab.jobs.outcome import of_dead_kernel, of_error
 from llmops_lab.jobs.record import JobRecord, read_record, write_record
 from llmops_lab.settings import Settings
 from llmops_lab.store.ledger import open_ledger
-from tests.jobs.endings import NOBODY, Job, of_job, told
+from tests.jobs.endings import GREETED, NOBODY, Job, of_job, told
 from tests.jobs.queues import notebook
 
 OK, FAILED, PENDING = "completed", "failed", "pending"
@@ -70,6 +70,7 @@ def several(place):
         "env": Job(place, "env", tell),
         "prints": Job(place, "prints", PRINTS),
         "flaky": Job(place, "flaky", "1", FLAKY, options=("--retries", "3")),
+        "greeted": Job(place, "greeted", GREETED),
         "secret": Job(place, "secret", *secret, MY_API_KEY="abcdefgh-secret-123456"),
     }
     for name, (cells, tags, *_) in PAPERMILLS.items():
@@ -116,6 +117,12 @@ def test_a_kernel_knows_whose_job_it_is_and_where_the_ledger_lies(place, several
     job = several["env"]
     assert job.exit == 0
     assert "".join(job_text(job.notebook["cells"][0])).split() == [job.record["id"], str(place / "home"), str(place)]
+
+
+def test_nobody_else_on_the_machine_can_listen_to_a_kernel(several):
+    job = several["greeted"]
+    assert job.exit == 0, job.errors
+    assert "".join(job_text(job.notebook["cells"][0])).split() == ["CURVE"] * 4
 
 
 def test_streams_are_one_output_each_and_widgets_leave_no_state(several):
@@ -244,6 +251,25 @@ def test_papermill_with_our_engine_tells_the_same(several, name):
     job = several[f"pm_{name}"]
     assert job.exit == code, job.errors
     told(job, state, code, statuses.count(OK), statuses)
+
+
+REFUSED = [
+    (("-p", "many", "x"), "BadInput: many must be int, not 'x'."),
+    (("-p", "mani", "3"), "UnknownName: no parameter called 'mani'. Did you mean many? Known: many."),
+    (("-k", "pithon3"), "UnknownName: no kernel called 'pithon3'. Did you mean python3? Known: python3"),
+]
+
+
+def test_papermill_refuses_bad_input_in_one_line_with_exit_code_2_before_anything_starts(place):
+    made = {}
+    for number, (options, says) in enumerate(REFUSED):
+        name = f"refused{number}"
+        (place / name).mkdir()
+        command = [*PAPERMILL, f"{name}.ipynb", f"{name}/notebook.ipynb", *options]
+        made[says] = Job(place, name, "many: int = 1", "print(many)", tags={0: "parameters"}, command=command)
+    for says, job in made.items():
+        assert job.code() == 2 and says in job.errors and "Traceback" not in job.errors, job.errors
+        assert list(job.out.iterdir()) == []
 
 
 def test_papermill_keeps_the_output_of_the_job_before_and_the_record_of_a_neighbour(place):

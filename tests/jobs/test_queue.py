@@ -13,6 +13,7 @@ import pytest
 import llmops_lab as lab
 from llmops_lab.errors import BadInput, JobFailed, UnknownName
 from llmops_lab.store._owner import is_alive
+from tests.jobs.endings import GREETED
 from tests.jobs.queues import notebook, project, services
 from tests.waiting import until
 
@@ -85,6 +86,10 @@ def test_a_kernel_that_must_be_another_one_starts_cold(place, monkeypatch):
     assert "job_service" in lab.run(path, wait=True).check().logs(), "forked"
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert lab.run(path, wait=True).check().logs() == "['ipykernel_launcher', '-f'] 3\n"
+
+
+def test_a_forked_kernel_talks_encrypted_too(place):
+    assert lab.run(notebook(place / "greeted.ipynb", GREETED), wait=True).check().logs().split() == ["CURVE"] * 4
 
 
 def test_what_was_changed_on_disk_is_imported_anew(place, quick):
@@ -204,6 +209,7 @@ def test_a_folder_keeps_what_an_earlier_job_left(place, slow, quick):
     second = lab.run(slow, out=out)
     assert json.loads((out / "previous" / first.id / "run.json").read_text())["state"] == "succeeded"
     assert "done me" in (out / "previous" / first.id / "notebook.ipynb").read_text()
+    assert first.folder == out / "previous" / first.id and first.logs() == "done me\n", "it is shown with its own files"
     with pytest.raises(BadInput, match=f"the folder of the job {second.id}, which is (queued|running)"):
         lab.run(quick, out=out)
     assert second.cancel().wait(30).state == "cancelled"

@@ -106,18 +106,22 @@ def test_evaluate_fails_where_cells_have_no_answer_and_what_it_found_is_kept(pla
 @pytest.fixture(scope="module")
 def first_night(place):
     """The first night of all: good answers."""
-    done, record = run(place, "nightly", "n1", prompts=GOOD, data="few.csv", expected="answer", margin="0.1")
+    done, record = run(place, "nightly", "n", prompts=GOOD, data="few.csv", expected="answer", margin="0.1")
     assert (done.code, record["result"]["verdicts"]) == (0, []), done.err
-    return record["result"]
+    (place.folder / "n" / "notes.txt").write_text("a person's own")
+    return record["result"] | {"job": record["id"], "text": (place.folder / "n" / "report.md").read_text("utf-8")}
 
 
 def test_nightly_says_that_there_is_no_night_before_and_fails_the_first_worse_one(place, first_night):
     assert first_night["notes"] == ["There is no earlier run called 'nightly' to compare with: this one is the first."]
-    done, record = run(place, "nightly", "n2", prompts=POOR, data="few.csv", expected="answer", margin="0.1")
+    done, record = run(place, "nightly", "n", prompts=POOR, data="few.csv", expected="answer", margin="0.1")
     assert (done.code, record["state"], record["error"]["type"]) == (5, "gate_failed", "GateFailed")
     assert record["result"]["against"]["run_id"] == first_night["run_id"]
     assert [each["outcome"] for each in record["result"]["verdicts"]] == ["worse"]
-    assert "worse: now loses to before on exact" in (place.folder / "n2" / "report.md").read_text("utf-8")
+    assert "worse: now loses to before on exact" in (place.folder / "n" / "report.md").read_text("utf-8")
+    kept = place.folder / "n" / "previous" / first_night["job"]
+    assert {path.name for path in kept.iterdir()} == {"notebook.ipynb", "run.json", "report.md", "report.html"}
+    assert (kept / "report.md").read_text("utf-8") == first_night["text"], "the first night's report stays"
 
 
 def test_nightly_against_a_pinned_run_on_other_rows_gives_no_verdict_and_says_so(place, first_night):

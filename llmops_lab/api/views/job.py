@@ -85,7 +85,7 @@ class Card:
             "error": _error(seen),
             "exit_code": record.exit_code,
             "log": [line[:_LONGEST_LINE] for line in redact(logs(seen, _LINES)).splitlines()],
-            "folder": seen.row.folder,
+            "folder": str(seen.folder),
             "notebook": str(self._job.notebook),
             "run_id": record.mlflow_run_id,
             "trouble": "",
