@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from llmops_lab import settings as _settings
@@ -57,8 +59,9 @@ def gate(
 ) -> Gate:
     """Judge a candidate against the champion on the same rows and keep the result as evidence for ``lab.promote``.
 
-    With a ``prompt`` (here or in every suite) the two are models; without, they are prompts, asked of ``model``. What is registered is
-    named ``NAME/VERSION`` or ``NAME@ALIAS``; of a bundle with several prompts ``slot`` names one (else ``main``).
+    With a ``prompt`` (here or in every suite) the two are models; without, they are prompts, asked of ``model``. A model that a job has
+    tuned may be named by that job's folder (its ``out``), what is registered by ``NAME/VERSION`` or ``NAME@ALIAS``; of a bundle with
+    several prompts ``slot`` names one (else ``main``).
 
     ``rows`` make the suite called ``name``; ``suites`` are more of them, each a mapping with ``name``, ``data`` and what differs from
     the options here. A suite passes when the verdict is better or equivalent, or when its interval shows no loss beyond ``margin``.
@@ -131,7 +134,7 @@ def _judge(scorer: Any) -> Any:
 def _contender(given: Any, role: str, as_models: bool) -> _Contender | None:
     if given is None or given == "":
         return None
-    found = _registered(given)
+    found = _tuned(given) or _registered(given)
     if found is not None:
         return found
     if isinstance(given, ModelSpec) or (as_models and isinstance(given, str)):
@@ -140,6 +143,18 @@ def _contender(given: Any, role: str, as_models: bool) -> _Contender | None:
     prompt = _prompt(given)
     name = role if prompt.name in ("", "prompt") else prompt.name
     return _Contender(Side("prompt", name, prompt.sha256), prompts={prompt.name: prompt})
+
+
+def _tuned(given: Any) -> _Contender | None:
+    """The model that a job has tuned, by the job's folder or its run.json; None for anything else. Raises BadInput where it tuned none."""
+    from llmops_lab.flows.deploy import contender
+
+    path = os.path.expanduser(given) if isinstance(given, str | os.PathLike) else ""
+    record = path if os.path.basename(path) == "run.json" else os.path.join(path, "run.json")
+    if not path or not os.path.isfile(record):  # which is False too for a prompt that no path can be
+        return None
+    name = Path(record).absolute().parent.name
+    return _Contender(Side("model", name, ""), model=ModelSpec(contender(record).spec, label=name))
 
 
 def _registered(given: Any) -> _Contender | None:

@@ -193,7 +193,13 @@ def _plainly(message: str) -> str:
     message = re.sub(r"^argument (\S+): ", r"\1: ", message)
     message = message.replace("the following arguments are required:", "missing:")
     if message.startswith("unrecognized arguments: "):
-        message = f"too many words: {message.partition(': ')[2]}. Put quotation marks around a value that holds spaces"
+        words = message.partition(": ")[2]
+        cure = (
+            f"A parameter of a job is given as -p {words}"
+            if "=" in words.split()[0]
+            else "Put quotation marks around a value that holds spaces"
+        )
+        message = f"too many words: {words}. {cure}"
     found = re.match(r"(?P<what>.*?):? ?invalid choice: '(?P<name>.*?)' \(choose from (?P<known>.*)\)$", message)
     if found:
         known = [each.strip(" '") for each in found["known"].split(",")]

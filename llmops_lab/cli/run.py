@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
-from pathlib import Path
+import textwrap
+import time
 from typing import Any
 
+from llmops_lab.api.options import number, whole
 from llmops_lab.errors import ExitCode
 from llmops_lab.escapes import inert
 
@@ -18,9 +21,9 @@ def add(commands: Any) -> None:
     run.add_argument("template", nargs="?", metavar="TEMPLATE", help="a template's name, or the path of a notebook")
     run.add_argument("-p", action="append", default=[], dest="pairs", metavar="name=value", help="a parameter that the template declares")
     run.add_argument("--kernel", metavar="K", help="which kernel; without it, the notebook's own")
-    run.add_argument("--timeout", type=float, metavar="S", help="seconds that one attempt may take")
-    run.add_argument("--retries", type=int, default=0, metavar="N", help="further attempts after one that failed")
-    run.add_argument("--gpus", type=int, default=0, metavar="N", help="how many GPUs it needs")
+    run.add_argument("--timeout", type=number(above=0), metavar="S", help="seconds that one attempt may take")
+    run.add_argument("--retries", type=whole(0), default=0, metavar="N", help="further attempts after one that failed")
+    run.add_argument("--gpus", type=whole(0), default=0, metavar="N", help="how many GPUs it needs")
     run.add_argument("--out", metavar="DIR", help="where notebook.ipynb and run.json go; an earlier job's move to DIR/previous")
     run.add_argument("--json", action="store_true", help="print the job's record as JSON")
     run.add_argument("-h", "--help", action="store_true", help="this, or the parameters of TEMPLATE")
@@ -40,6 +43,7 @@ def run(options: argparse.Namespace) -> int:
         return _help(options)
     from llmops_lab import settings as _settings
     from llmops_lab.flows import check_job, run_job, submit_job
+    from llmops_lab.jobs.outcome import told
     from llmops_lab.jobs.parameters import from_text
 
     settings = _settings.load()
@@ -60,7 +64,9 @@ def run(options: argparse.Namespace) -> int:
     except BaseException:
         _never_began(settings, spec.id)
         raise
-    _note(_end(record, spec.folder))
+    _note(_end(record))
+    for name, line in told(record.result):
+        _note(f"{name}: {line}")
     print(json.dumps(record.to_json(), indent=1) if options.json else inert(str(spec.folder / record.notebook)))
     return int(record.exit_code if record.exit_code is not None else ExitCode.FAILED)
 
@@ -81,6 +87,7 @@ class _Said:
 
     def __init__(self) -> None:
         self._cell: int | None = None
+        self._began = time.monotonic()
 
     def __call__(self, event: dict[str, Any]) -> None:
         record = event["record"]
@@ -89,21 +96,25 @@ class _Said:
             self._cell = None
         if event["kind"] == "cell" and record.cell is not None and record.cell != self._cell:
             self._cell = record.cell
-            _note(f"cell {record.cells_done + 1} of {record.cells_total}")
+            _note(f"cell {record.cells_done + 1} of {record.cells_total}, after {round(time.monotonic() - self._began)} s")
 
 
-def _end(record: Any, folder: Path) -> str:
+def _end(record: Any) -> str:
+    from llmops_lab.api.display import duration
     from llmops_lab.jobs.outcome import sentence
+    from llmops_lab.jobs.record import epoch
 
     where = "" if record.mlflow_run_id else " MLflow does not answer; it will be told later."
-    return f"{sentence(record.to_json()).rstrip('.')}.{where}"
+    took = f" It took {duration(epoch(record.ended) - epoch(record.started))}." if record.started and record.ended else ""
+    return f"{sentence(record.to_json()).rstrip('.')}.{took}{where}"
 
 
 def _help(options: argparse.Namespace) -> int:
     if not options.template:
         options.show_help()
+        print(f"\ntemplates:\n{_known()}")
         if not options.help:
-            _note("Name a template or the path of a notebook. " + _known())
+            _note("Name a template or the path of a notebook.")
         return int(ExitCode.DONE if options.help else ExitCode.WRONG_USE)
     from llmops_lab.flows.check_job import parameters_of
     from llmops_lab.jobs.parameters import usage
@@ -111,14 +122,17 @@ def _help(options: argparse.Namespace) -> int:
 
     path, declared = parameters_of(options.template)
     about = summary(path)
-    print(inert(f"{options.template}{': ' if about else ''}{about}\n\nparameters (-p name=value):\n{usage(declared)}"))
+    wanted = "".join(f" -p {each.name}=..." for each in declared if each.required)
+    print(inert(f"usage: llmops-lab run {shlex.quote(options.template)}{wanted} [-p name=value ...] [--out DIR] [--timeout S] ..."))
+    print(inert(f"\n{about}\n\nparameters (-p name=value):\n{usage(declared)}\n\nThe other options: llmops-lab run --help"))
     return int(ExitCode.DONE)
 
 
 def _known() -> str:
     from llmops_lab.jobs.templates import names
 
-    return f"Templates: {', '.join(names()) or 'none'}."
+    lines = [textwrap.fill(f"{name:<10} {about}", 78, initial_indent="  ", subsequent_indent=" " * 13) for name, about in names().items()]
+    return inert("\n".join(lines)) or "  none"
 
 
 def _note(text: str) -> None:

@@ -15,6 +15,8 @@ from llmops_lab.jobs.record import CODES
 _MEMORY = ("MemoryError", "OutOfMemoryError", "torch.OutOfMemoryError", "torch.cuda.OutOfMemoryError", "_ArrayMemoryError")
 _MEMORY_WORDS = ("CUDA out of memory", "CUDA error: out of memory", "Cannot allocate memory", "can't allocate memory")
 _KNOWN: Final = {name: kind.exit_code for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, LabError)}
+_TOLD = ("verdict", "verdicts", "forgetting", "url")
+_LONGEST_LINE, _MOST_LINES = 400, 8
 _MOST = 4000  # characters of a message; the whole of it stands in the notebook
 
 
@@ -109,3 +111,15 @@ def sentence(record: Mapping[str, Any]) -> str:
     cell = f" in cell {error['cell']}" if error.get("cell") is not None else ""
     why = f": {error['type']}{cell}: {error['message'].splitlines()[0] if error.get('message') else ''}" if error else ""
     return f"{record['state']}, {record['cells_done']} of {record['cells_total']} cells{why}"
+
+
+def told(result: Any) -> list[tuple[str, str]]:
+    """What of a job's result is said to whoever waits for its end: (key, one line) of its verdicts, and the URL where it serves."""
+    found: list[tuple[str, str]] = []
+    for name in _TOLD if isinstance(result, dict) else ():
+        several = result.get(name)
+        for each in several if isinstance(several, list) else [several]:
+            line = each.get("sentence") if isinstance(each, dict) else each
+            if isinstance(line, str) and line.strip():
+                found.append((name.rstrip("s"), " ".join(line.split())[:_LONGEST_LINE]))
+    return list(dict.fromkeys(found))[:_MOST_LINES]

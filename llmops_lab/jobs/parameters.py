@@ -25,7 +25,7 @@ from llmops_lab.redact import Redactor, is_secret_name
 
 RESERVED = frozenset({"template", "parameters", "kernel", "timeout", "retries", "gpus", "after", "out", "wait", "json", "settings"})
 """Names that ``lab.run`` and the command line keep for the job itself."""
-MARKS = ("file", "folder", "rows", "prompts", "model", "scorer", "grid", "column of")
+MARKS = ("file", "folder", "rows", "prompts", "model", "base", "scorer", "grid", "column of")
 """What ``Annotated[str, "..."]`` may say that a value names; ``rows: a, b | c`` and ``column of NAME`` say more."""
 _MOST_CHARACTERS, _MOST_NESTED = 1_000_000, 50
 _JSON_TYPES = (str, int, float, bool, type(None), list, dict)
@@ -171,7 +171,7 @@ def check(parameters: Sequence[Parameter], given: Mapping[str, Any]) -> dict[str
     missing = [each for each in parameters if each.required and each.name not in given]
     if missing:
         told = "; ".join(f"{each.name} ({each.type}){': ' + inert(each.help) if each.help else ''}" for each in missing)
-        raise BadInput(f"missing: {told}.")
+        raise BadInput(f"missing: {told}. All that there are: llmops-lab run TEMPLATE --help, or lab.job_form(TEMPLATE).")
     redact = Redactor()
     values = {
         each.name: _fitted(each.name, each.shape, given[each.name], redact) if each.name in given else copy.deepcopy(each.default)
