@@ -196,6 +196,14 @@ def test_an_interval_without_an_end_is_kept_as_json():
     assert "inf" not in str(found.figure().to_dict()).lower()
 
 
+def test_a_candidate_that_is_its_own_champion_is_said_to_be(home):
+    table = rows((40, True, True))
+    twin = "candidate and champion are the same prompt, model and parameters, so there is nothing to find: "
+    assert only(gate(table, champion=NEW, margin=0.1)).reason.startswith(f"{twin}equivalent")  # which no promotion rests on
+    assert only(gate(table, champion=NEW)).reason.startswith(f"{twin}inconclusive")
+    assert not only(gate(table, margin=0.1)).reason.startswith(twin)  # the same replies of another prompt
+
+
 def test_models_stand_at_the_gate_by_what_they_are():
     table = [{"id": str(number), "text": f"word {number}"} for number in range(30)]
     found = lab.gate("echo", "tiny", table, prompt="{{ text }}", expected="text", params={"max_tokens": 4}, progress=False)

@@ -511,6 +511,30 @@ def test_a_retired_version_is_neither_promoted_nor_rolled_back_to(home, monkeypa
         lab.retire("bot", 9)
 
 
+def test_a_bundle_with_a_retired_part_is_not_made_not_promoted_and_not_gone_back_to(home):
+    for version in (1, 2, 3):
+        bot(version)
+        lab.promote("bot", version, "dev")
+    with pytest.raises(BadInput, match=r"bot@dev is bundle bot/3 and pins qa/3. Move that alias elsewhere first"):
+        lab.retire("qa", 3)
+    lab.retire("qa", 2, why="it leaks names")
+    with pytest.raises(BadInput, match="qa/2 is retired, so no new bundle can pin it"):
+        bot(2, params={"seed": 1})
+    with pytest.raises(BadInput, match="bot/2 pins qa/2, which is retired"):
+        lab.promote("bot", 2, "staging")
+    assert lab.rollback("bot", "dev").version == 1
+
+
+def test_a_bundle_whose_prompt_was_deleted_in_mlflow_says_which(home):
+    bot(1), bot(2)
+    lab.promote("bot", 1, "dev")
+    connect.client(_settings.load()).delete_prompt_version("qa", "2")
+    for use in (lambda: lab.bundle("bot/2"), lambda: lab.promote("bot", 2, "dev")):
+        with pytest.raises(UnknownName, match="no version of prompt 'qa' called '2'"):
+            use()
+    assert lab.history("bot").now == {"dev": 1} and log()[-1].kind == "refused"
+
+
 def test_a_move_by_another_tool_shows_in_the_history_and_can_be_rolled_back(home):
     bot(1), bot(2)
     lab.promote("bot", 1, "dev")

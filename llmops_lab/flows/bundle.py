@@ -14,7 +14,7 @@ from typing import Any
 from llmops_lab.errors import BadInput
 from llmops_lab.flows.audit import log, person
 from llmops_lab.flows.prompts import library
-from llmops_lab.flows.resolve import MODEL_SCHEME, Resolved, address, resolve
+from llmops_lab.flows.resolve import MODEL_SCHEME, Resolved, address, resolve, retired_part
 from llmops_lab.models._ask import open_model
 from llmops_lab.prompts.diff import Diff, as_text, diff, word_diff
 from llmops_lab.prompts.template import Prompt
@@ -52,6 +52,8 @@ def make(name: str, parts: Parts, note: str, settings: Settings) -> Resolved:
     draft = Version(name, 0, "bundle", digest(content), content, author, Redactor()(note), datetime.now(UTC))
     ledger = open_ledger(settings)  # before anything is registered that could not be logged
     registry = Registry(settings)
+    if part := retired_part(content, registry):
+        raise BadInput(f"{part} is retired, so no new bundle can pin it. Pin another version.")
     version, new = registry.create(draft, None)
     if new:
         said = {"name": name, "version": version, "digest": draft.digest, "kind": "bundle", "author": author, "why": draft.note}

@@ -96,9 +96,15 @@ def measure(ran: Ran, names: tuple[str, str], alpha: float) -> Measured:
         source=_place(str(dataset["source"])), data=str(dataset["digest"]),
         prompts={side: str(asked.plan["prompts"][0]["sha256"]) for side, asked in sides.items()},
         models={side: str(asked.plan["models"][0]["identity"]) for side, asked in sides.items()},
+        same=ran.champion is not None and _asked_of(ran.candidate) == _asked_of(ran.champion),
         runs={side: asked.run_id for side, asked in sides.items() if asked.run_id},
         grids={side: asked.grid for side, asked in sides.items()},
     )  # fmt: skip
+
+
+def _asked_of(side: Asked) -> tuple[Any, ...]:
+    prompt, model = side.plan["prompts"][0], side.plan["models"][0]
+    return prompt["sha256"], model["identity"], model["params"], side.plan["params"]
 
 
 def _verdict(

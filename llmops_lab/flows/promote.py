@@ -10,7 +10,7 @@ from typing import Any
 from llmops_lab.errors import BadInput, Conflict, StoreError, Unreachable
 from llmops_lab.flows.audit import log, mark, person
 from llmops_lab.flows.move_alias import Planned, last_move, move, settle
-from llmops_lab.flows.resolve import Resolved, resolve
+from llmops_lab.flows.resolve import Resolved, resolve, retired_part
 from llmops_lab.governance.approvals import Rules, check_approver
 from llmops_lab.governance.gate import GateResult
 from llmops_lab.governance.release import authors_of, retired, was_in
@@ -69,6 +69,8 @@ def promote(wish: Wish, settings: Settings) -> Released:
         check_expected(found, wish.alias, wish.expect, now)
         if version.retired or version.version in retired(entries):
             raise BadInput(f"{version.address} is retired, so no alias can be moved to it any more.")
+        if version.kind == "bundle" and (part := retired_part(version.content, registry)):
+            raise BadInput(f"{version.address} pins {part}, which is retired, so no alias can be moved to it any more.")
         authors = (version.author, *authors_of(entries, version.version))
         check_approver(rules, wish.alias, promoter=actor, authors=authors, approver=wish.approver)
         _check_order(rules, wish.alias, version, entries)

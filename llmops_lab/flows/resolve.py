@@ -74,6 +74,19 @@ def address(text: str) -> tuple[str, int | str]:
     return name, alias or int(number)
 
 
+def pinned(content: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """The registered versions that a bundle with this content is made of."""
+    spec = str((content.get("model") or {}).get("spec", ""))
+    parts = [address(spec)] if spec.startswith(MODEL_SCHEME) else []
+    found = [*((pin["name"], pin["version"]) for pin in content["prompts"].values()), *parts]
+    return [(name, int(version)) for name, version in found]
+
+
+def retired_part(content: Mapping[str, Any], registry: Registry) -> str:
+    """``NAME/VERSION`` of a part of a bundle that was retired; empty where there is none."""
+    return next((f"{name}/{version}" for name, version in pinned(content) if registry.get(name, version).retired), "")
+
+
 def _at(found: Name, alias: str) -> int:
     if alias not in found.aliases:
         raise UnknownName(f"alias of {found.name!r}", alias, found.aliases)

@@ -6,7 +6,7 @@ from llmops_lab.errors import BadInput
 from llmops_lab.flows.audit import person
 from llmops_lab.flows.move_alias import Planned, last_move, move, settle
 from llmops_lab.flows.promote import Released, audited, check_expected
-from llmops_lab.flows.resolve import resolve
+from llmops_lab.flows.resolve import resolve, retired_part
 from llmops_lab.governance.approvals import Rules
 from llmops_lab.governance.release import earlier, moves, retired
 from llmops_lab.settings import Settings
@@ -28,8 +28,10 @@ def rollback(name: str, alias: str, settings: Settings, *, why: str = "", expect
         found, entries = registry.find(name), audit.entries(ledger, name=name)
         now = found.aliases.get(alias)
         check_expected(found, alias, expect, now)
-        there = {version.version for version in registry.versions(name) if not version.retired}  # one can be deleted in MLflow
+        there = {each.version: each for each in registry.versions(name) if not each.retired}  # one can be deleted in MLflow
         candidates = [each for each in earlier(moves(entries, alias), now, retired(entries)) if each in there]
+        while candidates and found.kind == "bundle" and retired_part(there[candidates[-1]].body, registry):
+            candidates.pop()
         if not candidates:
             raise BadInput(f"{name}@{alias} has no earlier version to go back to. Its history: llmops-lab history {name}.")
         target = resolve(name, candidates[-1], settings)

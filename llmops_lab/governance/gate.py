@@ -22,6 +22,7 @@ from typing import Any
 
 from llmops_lab.records import Verdict, digest, nan_as_null
 
+_SAME = "candidate and champion are the same prompt, model and parameters, so there is nothing to find: "
 NAMED = 10
 """As many rows without a score are named in a reason; the record holds more of them."""
 
@@ -57,7 +58,8 @@ class Measured:
     """What was found on a suite's rows: the verdict against the champion (None without one), and the candidate's own mean and interval.
 
     Of all ``rows``, ``scored`` have a score on both sides and ``lost`` have not; ``missing`` names the first of these. ``data`` is the
-    rows' digest. By side: ``prompts`` and ``models`` that were asked, the ``grids`` and their MLflow ``runs``.
+    rows' digest; ``same``: both sides were one prompt, one model and one set of parameters. By side: ``prompts`` and ``models`` that
+    were asked, the ``grids`` and their MLflow ``runs``.
     """
 
     rows: int
@@ -71,6 +73,7 @@ class Measured:
     missing: Sequence[str] = ()
     source: str = ""
     data: str = ""
+    same: bool = False
     prompts: Mapping[str, str] = field(default_factory=dict)
     models: Mapping[str, str] = field(default_factory=dict)
     runs: Mapping[str, str] = field(default_factory=dict)
@@ -169,7 +172,7 @@ def decide(suite: Suite, found: Measured, *, first_release: bool = False) -> Sui
         passed, reason = True, f"first release: there was nothing to compare with; {_own(suite, found)}"
     else:
         passed, reason = False, "there was nothing to compare with: no champion and no floor. Set floor=..., or say first_release=True"
-    return SuiteResult(suite, found, passed, reason)
+    return SuiteResult(suite, found, passed, f"{_SAME}{reason}" if found.same else reason)
 
 
 def _by_verdict(verdict: Verdict) -> tuple[bool, str]:

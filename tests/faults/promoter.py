@@ -1,4 +1,4 @@
-"""A promoter in a process of its own. Reads a JSON object a line (arguments of promote, or of bundle), answers each with how it ended.
+"""A promoter in a process of its own. Reads a JSON object a line (for promote, rollback or bundle), answers each with how it ended.
 
 With ``--die before|after`` it is killed at the moment when it is about to move the alias in MLflow, or has just moved it.
 """
@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 
-from llmops_lab.api.release import bundle, promote
+from llmops_lab.api.release import bundle, promote, rollback
 from llmops_lab.errors import LabError
 from llmops_lab.track import registry
 
@@ -28,7 +28,7 @@ def answer(asked):
     try:
         if "model" in asked:
             return {"version": bundle(**asked).version}
-        done = promote(**asked)
+        done = promote(**asked) if "version" in asked else rollback(**asked)
     except LabError as error:
         return {"error": type(error).__name__, "message": str(error), "current": getattr(error, "current", None)}
     return {"version": done.version, "moved": done.moved, "entry": done.entry}

@@ -159,6 +159,21 @@ def test_a_promoter_that_is_killed_leaves_a_move_that_the_next_look_settles(home
     assert lab.promote("bot", 3, "dev").previous == at
 
 
+def test_a_rollback_of_a_bundle_that_is_killed_half_way_is_settled_as_one(home, mlflow_store, promoter):
+    mlflow_store(home)
+    bundles()
+    for version in (1, 2):
+        lab.promote("bot", version, "dev")
+    victim = promoter(home, "anna", "--die", "after")
+    victim.ask(name="bot", alias="dev", why="half-way")
+    assert victim.wait() == -9
+    assert lab.bundle("bot@dev").params == {"temperature": 0}  # all of the first bundle, nothing of the second
+    story = lab.history("bot")
+    last = list(story)[-1]
+    assert (last.what, last.version, last.why, story.now) == ("rolled_back", 1, "half-way", {"dev": 1})
+    assert verify(_settings.load())[0].whole
+
+
 def test_without_mlflow_nothing_is_half_done_and_with_it_again_all_goes_on(home, tmp_path, mlflow_store, monkeypatch, capsys):
     from llmops_lab.cli import main
 
