@@ -23,7 +23,7 @@ from llmops_lab.serving.cache import Cache
 from llmops_lab.serving.desk import Desk
 from llmops_lab.serving.journal import Journal
 from llmops_lab.serving.keys import Books, Gate
-from llmops_lab.serving.listen import bound, is_loopback, run
+from llmops_lab.serving.listen import HEAD_S, bound, is_loopback, run
 from llmops_lab.serving.metrics import Metrics
 from llmops_lab.serving.release import Release, Shelf
 from llmops_lab.settings import Settings
@@ -64,7 +64,7 @@ def serve(names: Sequence[str], *, host: str, port: int, share: float | None, re
         app = make_app(desk, ledger, books, tasks=tasks, say=say)
         url = f"http://{f'[{host}]' if ':' in host else host}:{at.getsockname()[1]}/v1"
         with quick_handover():  # the event loop does not wait long for the threads that write
-            return run(app, at, ready=lambda: ready(url, gate.guarded))
+            return run(app, at, head_s=min(HEAD_S, settings.timeout), ready=lambda: ready(url, gate.guarded))
 
 
 def _check(names: Sequence[str]) -> None:

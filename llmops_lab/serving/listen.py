@@ -19,8 +19,8 @@ GRACE_S = 30
 """So long may requests in flight take to end once the server was told to."""
 
 
-_HEAD_S = 20.0
-"""So long may a request's head take; a connection on which none comes is closed."""
+HEAD_S = 20.0
+"""So long may a request's head take at most; a connection on which none comes is closed."""
 _HEAD_BYTES = 64 * 1024
 _MOST_CONNECTIONS = 8192
 _SPARE = 128  # file descriptors for all that is no connection of a caller
@@ -100,6 +100,7 @@ class _Bounded:
     transport: asyncio.Transport
     cycle: Any
     most = _MOST_CONNECTIONS
+    head_s = HEAD_S
     _due: asyncio.TimerHandle | None = None
     _size = 0
 
@@ -131,7 +132,7 @@ class _Bounded:
         super().connection_lost(exc)  # type: ignore[misc]
 
     def _await_head(self) -> None:
-        self._due = asyncio.get_running_loop().call_later(_HEAD_S, self.transport.close)
+        self._due = asyncio.get_running_loop().call_later(self.head_s, self.transport.close)
 
     def _forget_head(self) -> None:
         if self._due is not None:
@@ -147,7 +148,7 @@ class _Bounded:
         self.transport.close()
 
 
-def run(app: Any, at: socket.socket, *, ready: Callable[[], None]) -> bool:
+def run(app: Any, at: socket.socket, *, head_s: float, ready: Callable[[], None]) -> bool:
     """Serve until SIGINT or SIGTERM; then take nothing new in, and let what is in flight end. False when some of it was cut off.
 
     That is after half a minute, or at a second SIGINT.
@@ -157,6 +158,8 @@ def run(app: Any, at: socket.socket, *, ready: Callable[[], None]) -> bool:
 
     class Protocol(_Bounded, AutoHTTPProtocol):  # type: ignore[valid-type, misc]
         most = most_connections()
+
+    Protocol.head_s = head_s
 
     class Server(uvicorn.Server):
         cut_off = False

@@ -7,6 +7,7 @@ import signal
 import socket
 import sqlite3
 import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ import pytest
 from aiohttp import web
 
 from tests.faults.conftest import full
+from tests.postgres import PostgresServer, Unavailable
 from tests.servers import ModelServer, chunk, sse, streams
 from tests.serving.serving_process import Served, body
 from tests.waiting import until
@@ -340,3 +342,111 @@ def test_keys_that_cannot_be_looked_up_are_told(guarded):
     ledger.unlink()
     (served.place.home / "away.db").rename(ledger)
     until(lambda: served.health()["status"] == "ok")
+
+
+def test_a_ledger_that_cannot_be_read_is_told_and_counted(guarded, upstream):
+    """Whose key it is can be asked of the ledger alone, and so can whether a budget has room."""
+    served, key = guarded
+    new, rich = key("new"), key("rich", "--budget", "1000")
+    served.send("/v1/models", key=rich)
+    until(lambda: served.send("/v1/models", key=rich)[0] == 200)
+    ledger = served.place.home / "lab.db"
+    ledger.rename(served.place.home / "away.db")
+    ledger.write_bytes(b"no database " * 1000)
+    until(lambda: served.health()["status"] == "stuck")
+    status, error = served.refused("/v1/chat/completions", body(served.names[0], "lost"), key="sk-lab-" + "b" * 43)
+    assert (status, error["code"], error["type"]) == (503, "unavailable", "api_error")
+    assert served.counter("llmops_lab_errors_total", kind="unavailable") == 1
+    status, error = served.refused("/v1/chat/completions", body(served.names[0], "lost", max_tokens=1), key=rich)
+    assert (status, error["code"]) == (503, "ledger_unavailable") and upstream.count("lost") == 0
+    assert served.counter("llmops_lab_errors_total", kind="ledger_unavailable", key="rich") == 1
+    with pytest.raises(openai.InternalServerError):
+        openai.OpenAI(base_url=served.url, api_key="sk-lab-" + "b" * 43, max_retries=0).models.list()
+    free = served.send("/v1/chat/completions", body(served.names[0], "free", temperature=0))  # its key is known, it has no budget
+    assert free[0] == 200
+    assert served.refused("/v1/feedback", {"request_id": json.loads(free[2])["id"], "value": True})[0] == 503
+    until(lambda: "requests cannot be recorded" in served.log)
+    ledger.unlink()
+    (served.place.home / "away.db").rename(ledger)
+    until(lambda: served.health()["status"] == "ok")
+    assert served.send("/v1/chat/completions", body(served.names[0], "back", max_tokens=1), key=rich)[0] == 200
+    assert served.send("/v1/models", key=new)[0] == 200
+    assert served.counter("llmops_lab_in_flight_requests") == 0
+
+
+def test_a_postgresql_that_is_gone_is_told_and_counted(postgres, upstream, tmp_path):
+    (tmp_path / "pyproject.toml").write_text(PRICES)
+    served = Served(tmp_path, SPEC.format(url=upstream.url), LLMOPS_LAB_LEDGER=postgres.database())
+    served.key = _made(served, "free")
+    rich = _made(served, "rich", "--budget", "1000")
+    with served:
+        assert served.send("/v1/chat/completions", body(served.names[0], "here", max_tokens=1), key=rich)[0] == 200
+        postgres.stop()
+        try:
+            status, error = served.refused("/v1/chat/completions", body(served.names[0], "lost", max_tokens=1), key=rich)
+            assert (status, error["code"]) == (503, "ledger_unavailable") and upstream.count("lost") == 0
+            status, error = served.refused("/v1/chat/completions", body(served.names[0], "lost"), key="sk-lab-" + "b" * 43)
+            assert (status, error["code"]) == (503, "unavailable")
+            assert served.counter("llmops_lab_errors_total", kind="unavailable") == 1
+            assert served.send("/v1/chat/completions", body(served.names[0], "free"))[0] == 200
+        finally:
+            postgres.start()
+        until(lambda: served.send("/v1/chat/completions", body(served.names[0], "back", max_tokens=1), key=rich)[0] == 200)
+        until(lambda: served.health()["status"] == "ok")
+
+
+def _made(served, name, *options):
+    environment = served.place.environment(**served._environment)
+    command = [sys.executable, "-m", "llmops_lab.cli", "keys", "create", name, *options]
+    return subprocess.run(command, cwd=served.place.folder, env=environment, capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def postgres():
+    try:
+        with PostgresServer() as server:
+            yield server
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+
+
+# ---- callers who only hold connections
+
+
+def test_a_head_that_never_ends_holds_no_connection(front):
+    """Byte by byte, each of them in time, for longer than a head may take: here 2 s."""
+    slow = full(1, 40)
+    callers = [socket.create_connection((urlsplit(front.url).hostname, urlsplit(front.url).port), timeout=60) for _ in range(slow + 1)]
+    began = time.monotonic()
+    for caller in callers[1:]:  # the first says nothing at all
+        caller.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n")
+    while _open(callers):
+        assert time.monotonic() - began < 40
+        time.sleep(0.2)
+    assert front.send("/health")[0] == 200
+
+
+def _open(callers):
+    for caller in list(callers):
+        caller.setblocking(False)
+        try:
+            caller.send(b"a")
+            gone = caller.recv(1000) == b""
+        except BlockingIOError:
+            gone = False
+        except OSError:
+            gone = True
+        if gone:
+            caller.close()
+            callers.remove(caller)
+    return callers
+
+
+def test_more_connections_than_there_is_room_for_are_turned_away(upstream, tmp_path):
+    with Served(tmp_path, SPEC.format(url=upstream.url), files=190) as served:  # room for 31 callers
+        callers = [socket.create_connection((urlsplit(served.url).hostname, urlsplit(served.url).port), timeout=60) for _ in range(40)]
+        answers = [caller.recv(65536) for caller in callers[31:]]
+        assert all(answer.startswith(b"HTTP/1.1 503") and b'"overloaded"' in answer for answer in answers)
+        for caller in callers:
+            caller.close()
+        assert until(lambda: served.chat("room again")).choices[0].message.content == "room again"

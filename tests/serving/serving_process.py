@@ -18,10 +18,10 @@ from tests.commands import Place
 class Served:
     """A server that runs, from ``with`` to the end of it."""
 
-    def __init__(self, folder, *names, key=None, options=(), **environment):
+    def __init__(self, folder, *names, key=None, options=(), files=None, **environment):
         folder.mkdir(parents=True, exist_ok=True)
         self.place = Place(folder)
-        self.names, self.key, self._options, self._environment = names, key, options, environment
+        self.names, self.key, self._options, self._files, self._environment = names, key, options, files, environment
 
     def __enter__(self):
         self.start()
@@ -36,6 +36,8 @@ class Served:
         command = [sys.executable, "-m", "llmops_lab.cli", "serve", *self.names, "--port", str(port), *self._options]
         environment = self.place.environment(**self._environment)
         pipe = subprocess.PIPE
+        if self._files is not None:  # so many files may it have open
+            command = ["/bin/sh", "-c", f'ulimit -n {self._files}; exec "$@"', "serve", *command]
         self.process = subprocess.Popen(command, cwd=self.place.folder, env=environment, stdout=pipe, stderr=pipe, text=True)
         self.url = self.process.stdout.readline().strip()
         assert self.url.startswith("http"), self.process.stderr.read()
