@@ -56,14 +56,15 @@ def check(
     kernel = kernel or _own_kernel(path)
     kernels.check(kernel, settings)
     _gpus.check(gpus, settings)
-    values = looked_up(declared, values, settings, cwd, pending)
+    values = looked_up(declared, values, settings, cwd, pending, kernel)
     shipped = path == templates.names_to_paths().get(path.stem)
     return Checked(path.stem if shipped else str(path), path, tuple(declared), values, kernel)
 
 
 def looked_up(
-    declared: Sequence[Parameter], values: Mapping[str, Any], settings: Settings, cwd: str | Path | None = None, pending: bool = False
-) -> dict[str, Any]:
+    declared: Sequence[Parameter], values: Mapping[str, Any], settings: Settings, cwd: str | Path | None = None, pending: bool = False,
+    kernel: str = kernels.DEFAULT,
+) -> dict[str, Any]:  # fmt: skip
     """The values, when all that they name is there; files and folders as absolute paths. Raises BadInput, UnknownName, MissingExtra."""
     found = dict(values)
     named = _Named(Path(cwd) if cwd else Path.cwd(), settings, found, pending)
@@ -71,6 +72,8 @@ def looked_up(
         for mark in parameter.marks:
             with _naming(parameter.name):
                 found[parameter.name] = named.checked(mark, found[parameter.name])
+    if any("base" in parameter.marks for parameter in declared):
+        named.check_tuning(here=kernels.is_this_python(kernel))
     return found
 
 
@@ -113,6 +116,7 @@ class _Named:
             "rows": self._data,
             "prompts": self._prompts,
             "model": self._model,
+            "base": self._model,
             "scorer": self._scorer,
             "grid": self._grid,
         }
@@ -181,6 +185,23 @@ class _Named:
             if not self._pending:
                 raise
         return value
+
+    def check_tuning(self, *, here: bool) -> None:
+        """Everything about a template that tunes a model: its recipe, rows, packages and disk."""
+        from llmops_lab.flows import tune_base, tune_check
+
+        try:
+            tune_base.folder_of(self._values["base"])
+        except UnknownName:
+            raise
+        except BadInput:
+            if self._pending:
+                return  # one of the jobs before it may make the base
+            raise
+        tune_check.check(self._values, self._rows_of, self._settings, here=here)
+
+    def _rows_of(self, value: str) -> Rows | None:
+        return None if self._to_come(self._path(value)) else self._read(value)
 
     def _scorer(self, value: Any, _: str) -> Any:
         name = value.get("name", "") if isinstance(value, dict) else value

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from llmops_lab import settings as _settings
-from llmops_lab.flows.tune_base import Base, base_of
+from llmops_lab.flows.tune_base import Base, base_of, folder_of
 from llmops_lab.flows.tune_data import Sets
 from llmops_lab.records import digest
 from llmops_lab.settings import home_dir
@@ -64,7 +64,7 @@ def recipe_for(base: str, **asked: Any) -> Recipe:
     """
     recipe = Recipe(**{name: value for name, value in asked.items() if value is not None})
     check_recipe(recipe)
-    small = estimates.size_of(base_of(base, recipe).folder) < SMALL
+    small = estimates.size_of(folder_of(base)) < SMALL
     full = recipe.method == "full"
     chosen: dict[str, Any] = {
         "learning_rate": (1e-3 if full else 3e-3) if small else (1e-5 if full else 2e-4),

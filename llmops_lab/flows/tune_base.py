@@ -28,10 +28,24 @@ class Base:
 def base_of(name: str, recipe: Recipe) -> Base:
     """Find the base model. Raises UnknownName or BadInput for one that is not there or cannot be tuned, MissingExtra for packages."""
     check_recipe(recipe)
-    for package in (*_NEEDS, *(("bitsandbytes",) if recipe.method == "qlora" else ())):
+    check_packages(recipe.method)
+    folder = folder_of(name)
+    files = [path for path in sorted(folder.iterdir()) if path.suffix in (".safetensors", ".json", ".jinja") and path.is_file()]
+    return Base(name, f"hf:{name.partition(':')[2]}" if name.startswith("hf:") else "hf:tiny", folder, digest_of(files))
+
+
+def check_packages(method: str) -> None:
+    """Raise MissingExtra for a package that a method needs and that is not there."""
+    for package in (*_NEEDS, *(("bitsandbytes",) if method == "qlora" else ())):
         if importlib.util.find_spec(package) is None:
             raise MissingExtra(package, "train")
+
+
+def folder_of(name: str) -> Path:
+    """The folder of a base model's weights. Raises UnknownName or BadInput for one that is not there or cannot be tuned."""
     provider, _, target = name.partition(":")
+    if not name.strip():
+        raise BadInput("no base model was named. A base is tiny, hf:PATH or hf:ORG/NAME.")
     if provider not in ("tiny", "hf"):
         known = plugins.names("models")
         if provider not in known:
@@ -39,6 +53,4 @@ def base_of(name: str, recipe: Recipe) -> Base:
         raise BadInput(f"{name} cannot be tuned here: its weights are elsewhere. A base is tiny, hf:PATH or hf:ORG/NAME.")
     if provider == "hf" and "+" in target and not Path(target).expanduser().is_dir():
         raise BadInput(f"{name} has an adapter already. Name the base without it, or merge the adapter into a folder first.")
-    folder = hf.model_folder(target if provider == "hf" else "tiny")
-    files = [path for path in sorted(folder.iterdir()) if path.suffix in (".safetensors", ".json", ".jinja") and path.is_file()]
-    return Base(name, f"hf:{target}" if provider == "hf" else "hf:tiny", folder, digest_of(files))
+    return hf.model_folder(target if provider == "hf" else "tiny")

@@ -14,7 +14,9 @@ from llmops_lab.training.data import Examples
 from llmops_lab.training.leaks import Leaks
 
 _DEEDS = ("stop", "drop", "keep")
-_HELD_OUT = 0.1
+HELD_OUT = 0.1
+"""Share of the training rows that is held out for a set that no file is named for."""
+NO_FILE = "no file of training rows was named. Give data=PATH: a .jsonl or .csv with the columns 'prompt' and 'completion'."
 _CURE = "Mend the files, or leave those rows out of the training (leaks='drop'), or go on with them (leaks='keep')."
 
 
@@ -39,7 +41,7 @@ class Sets:
 def examine(path: str | Path) -> Examples:
     """The examples in a file (.jsonl .csv .tsv .json .parquet). Raises BadInput for a file, a row or columns that will not do."""
     if not str(path).strip():
-        raise BadInput("no file of training rows was named. Give data=PATH: a .jsonl or .csv with the columns 'prompt' and 'completion'.")
+        raise BadInput(NO_FILE)
     rows = read_rows(path)
     return data.read(rows.items, rows.source, rows.ids)
 
@@ -59,7 +61,7 @@ def read_sets(
     named = {name: examine(path) for name, path in (("test", test), ("validation", validation)) if str(path)}
     for name in ("test", "validation"):
         if name not in named:
-            rows, named[name] = data.split(rows, _HELD_OUT, seed)
+            rows, named[name] = data.split(rows, HELD_OUT, seed)
     more = {name: examine(path) if str(path) else None for name, path in (("general", general), ("replay", replay))}
     trained = leaks.Trained(data.mix(rows, more["replay"], seed))
     found = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import sys
 from typing import Any
 
 from llmops_lab.errors import UnknownName
@@ -53,6 +54,12 @@ def argv(kernel: str) -> list[str]:
     with contextlib.suppress(NoSuchKernel):
         return list(KernelSpecManager().get_kernel_spec(kernel).argv)
     return []
+
+
+def is_this_python(kernel: str) -> bool:
+    """Whether a kernel runs in the Python that asks, so that what is installed here is installed there."""
+    program = (argv(kernel) or [""])[0]
+    return program in ("python", "python3") or os.path.dirname(program) == os.path.dirname(sys.executable)
 
 
 def _local() -> dict[str, str]:

@@ -51,11 +51,11 @@ class Estimate:
 
     def __str__(self) -> str:
         fits = "" if self.free is None or self.memory <= self.free else _TIGHT
-        free = "nobody knows how much is" if self.free is None else _bytes(self.free)
-        parts = ", ".join(f"{name} {_bytes(size)}" for name, size in self.parts.items())
+        free = "nobody knows how much is" if self.free is None else in_words(self.free)
+        parts = ", ".join(f"{name} {in_words(size)}" for name, size in self.parts.items())
         return (
             f"{self.steps:,} steps, {self.tokens:,} tokens, about {_seconds(self.seconds)} on {self.device}; "
-            f"about {_bytes(self.memory)} of memory ({parts}), {free} free.{fits}"
+            f"about {in_words(self.memory)} of memory ({parts}), {free} free.{fits}"
         )
 
 
@@ -94,6 +94,12 @@ def context_of(base: Path) -> int:
     return int(_config(base).get("max_position_embeddings") or 1 << 30)
 
 
+def disk(base: Path, recipe: Recipe) -> int:
+    """Bytes of disk that a tuning takes at the most: two checkpoints and one in the making, what comes out, and its copy in MLflow."""
+    trained = size_of(base) if recipe.method == "full" else _adapter(weights_of(base), recipe)
+    return 3 * trained * (4 + 8) + 2 * trained * 4
+
+
 def _config(base: Path) -> dict[str, Any]:
     config: dict[str, Any] = json.loads((base / "config.json").read_text("utf-8"))
     return {**config, **(config.get("text_config") or {})}
@@ -103,11 +109,11 @@ def _parts(
     base: Path, config: dict[str, Any], recipe: Recipe, width: int, tokens: int, length: int, *, checkpointed: bool
 ) -> dict[str, int]:
     shapes = weights_of(base)
-    linear = {name: shape for name, shape in shapes.items() if len(shape) == 2 and not any(part in name for part in ("embed", "lm_head"))}
+    linear = _linear(shapes)
     whole = sum(_size(shape) for shape in shapes.values())
     inner = sum(_size(shape) for shape in linear.values())
     packed = round(inner * (0.5 + 4 / 64)) if recipe.method == "qlora" else inner * width
-    adapter = sum(recipe.rank * sum(shape) for shape in linear.values())
+    adapter = _adapter(shapes, recipe)
     trained = whole * 12 if recipe.method == "full" else adapter * 16
     hidden, heads, layers = (int(config.get(name) or 1) for name in ("hidden_size", "num_attention_heads", "num_hidden_layers"))
     layer = round(tokens * hidden * (34 + 5 * heads * length / hidden) * width / 2)
@@ -119,6 +125,15 @@ def _parts(
         "logits": tokens * int(config.get("vocab_size") or 1) * 8,
         "torch": _TORCH,
     }
+
+
+def _linear(shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    outside = ("embed", "lm_head")
+    return {name: shape for name, shape in shapes.items() if len(shape) == 2 and not any(part in name for part in outside)}
+
+
+def _adapter(shapes: dict[str, tuple[int, ...]], recipe: Recipe) -> int:
+    return sum(recipe.rank * sum(shape) for shape in _linear(shapes).values())
 
 
 def _measured(base: Path, rows: Sequence[Encoded], recipe: Recipe) -> tuple[float, int]:
@@ -213,7 +228,8 @@ def free_memory(root: Path = Path("/")) -> int | None:
     return min(found)
 
 
-def _bytes(count: float) -> str:
+def in_words(count: float) -> str:
+    """Bytes as people say them."""
     return f"{count / (1 << 30):.1f} GB" if count >= 1 << 30 else f"{count / (1 << 20):.0f} MB"
 
 

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+import llmops_lab as lab
+from llmops_lab.errors import BadInput
 from llmops_lab.flows.deliver import deliver
 from llmops_lab.settings import Settings
 from llmops_lab.store.ledger import open_ledger
@@ -65,15 +67,75 @@ def test_sweep_ends_with_who_won_or_that_nobody_did(place):
 
 
 def test_what_is_wrong_with_the_files_is_said_before_a_job_begins(place):
-    (place.folder / "empty.jsonl").write_text("")
     (place.folder / "text.jsonl").write_text('{"text": "x"}\n')
     for given, said in (
-        ({"data": "none.jsonl"}, "none.jsonl does not exist"),
-        ({"data": "empty.jsonl"}, "has no rows"),
         ({"data": "text.jsonl"}, "it needs messages, or prompt and completion, or input and output"),
-        ({"data": "train.jsonl", "base": "hf:no/model"}, "no/model"),
-        ({"data": "train.jsonl", "method": "dora"}, "method"),
-        ({}, "data"),
+        ({"data": "train.jsonl", "test": "test.jsonl", "epochs": 0}, "epochs must be a number above 0, not 0.0."),
     ):
         record, done = place("finetune", "refused", **given)
         assert record is None and done.returncode == 2 and said in done.stderr, done.stderr
+        assert not (place.folder / "refused").exists() and "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def refused(place, monkeypatch):
+    """Gives a template these values and returns what it is refused with; nothing of a job is left behind."""
+    monkeypatch.chdir(place.folder)
+    monkeypatch.setenv("LLMOPS_LAB_HOME", str(place.folder / "home"))
+    good = {"data": "train.jsonl", "test": "test.jsonl"}
+
+    def given(template="finetune", /, **values):
+        before = set((place.folder / "home").rglob("run.json"))
+        with pytest.raises(BadInput) as caught:
+            lab.run(template, **{**(good if template == "finetune" else {"data": "train.jsonl", "validation": "test.jsonl"}), **values})
+        assert set((place.folder / "home").rglob("run.json")) == before
+        return str(caught.value)
+
+    return given
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"data": "none.jsonl"}, "none.jsonl does not exist. In that folder: "),
+        ({"data": "empty.jsonl"}, "data: "),
+        ({"data": ""}, "no file of training rows was named"),
+        ({"data": "half.jsonl"}, "row 2 of "),
+        ({"base": "hf:no/model"}, "base: no/model is neither a folder nor in the local hub cache. Type: hf download no/model"),
+        ({"base": "tny"}, "Did you mean tiny?"),
+        ({"base": "openai:gpt@http://127.0.0.1:1"}, "its weights are elsewhere"),
+        ({"base": ""}, "no base model was named"),
+        ({"method": "dora"}, "method "),
+        ({"epochs": -1}, "epochs must be a number above 0"),
+        ({"learning_rate": 0}, "learning_rate must be a number above 0"),
+        ({"rank": 0}, "rank must be a whole number, 1 or more, not 0."),
+        ({"batch": 0}, "batch must be a whole number, 1 or more"),
+        ({"test": "few.jsonl"}, "few.jsonl has 5 rows. No verdict can come of fewer than 6"),
+        ({"test": ""}, "train.jsonl has 24 rows, and a tenth of them would be held out for the verdict, which needs 6 or more."),
+    ],
+)
+def test_what_no_tuning_can_come_of_is_refused_before_anything_starts(place, refused, values, said):
+    (place.folder / "empty.jsonl").write_text("")
+    (place.folder / "half.jsonl").write_text('{"prompt": "a", "completion": "b"}\n{"prompt": "", "completion": "b"}\n')
+    route.write(place.folder / "few.jsonl", route.rows(11, 5))
+    assert said in refused(**values)
+
+
+def test_a_sweep_that_cannot_be_is_refused_before_anything_starts(refused):
+    assert "no field of a recipe called 'rnk'" in refused("sweep", tried={"rnk": [4, 8]})
+    assert "rank must be a whole number" in refused("sweep", tried={"rank": [4, 0]})
+    assert "a sweep takes 2 to 12" in refused("sweep", tried={"rank": [4]})
+
+
+def test_a_missing_package_and_a_full_disk_are_told_before_anything_starts(place, refused, monkeypatch):
+    import importlib.util
+
+    huge = place.folder / "huge"
+    huge.mkdir()
+    (huge / "config.json").write_text("{}")
+    header = json.dumps({"model.layers.0.up.weight": {"dtype": "F32", "shape": [1 << 20, 1 << 20], "data_offsets": [0, 1 << 42]}}).encode()
+    (huge / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    assert "the tuning needs about 45056.0 GB of disk for its checkpoints" in refused(base=f"hf:{huge}", method="full")
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "bitsandbytes" else find(name, *more))
+    assert "bitsandbytes is not installed. Type: pip install 'llmops-lab[train]'" in refused(method="qlora")
