@@ -1,6 +1,7 @@
 """The litellm provider against the same broken server, through litellm's own client."""
 
 import asyncio
+import json
 import subprocess
 import sys
 
@@ -159,3 +160,29 @@ def test_nothing_reaches_out_and_no_env_file_is_loaded(tmp_path):
     root = str(provider_file.__file__).rsplit("/llmops_lab/", 1)[0]
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": root, "PATH": ""}, capture_output=True, text=True)
     assert (done.stdout.strip(), done.returncode) == ("quiet False", 0), done.stderr
+
+
+def test_a_caller_of_a_served_model_does_not_say_where_its_requests_and_keys_go(server):
+    from llmops_lab.flows.serve_release import load
+    from llmops_lab.serving.asked import asked
+    from llmops_lab.serving.protocol import ApiError
+
+    release = asyncio.run(load("litellm:hosted_vllm/a-model", Settings(), beside={}))
+    usual = {"model": "m", "messages": [{"role": "user", "content": "hello there"}], "seed": 3}
+    assert release.prepare(asked(json.dumps(usual).encode())).params == {"seed": 3}
+    for name in ("api_base", "base_url", "api_key", "custom_llm_provider", "extra_headers", "mock_response"):
+        with pytest.raises(ApiError) as refused:
+            release.prepare(asked(json.dumps({**usual, name: "http://127.0.0.1:9"}).encode()))
+        assert (refused.value.code, refused.value.param) == ("unsupported_value", name)
+
+
+def test_what_is_relayed_is_whole(server):
+    provider = provider_file.connect("hosted_vllm/a-model", settings=Settings())
+    events = []
+    streamed = asyncio.run(provider.relay(HELLO, timeout=20.0, on_choices=events.append))
+    assert "".join(choice["delta"].get("content") or "" for choices in events for choice in choices) == "hello there"
+    whole = asyncio.run(provider.relay(HELLO, timeout=20.0))
+    for found in (streamed, whole):
+        assert (found.text, found.usage, len(found.choices)) == ("hello there", Usage(2, 2), 1)
+        assert (found.choices[0]["message"]["content"], found.choices[0]["finish_reason"]) == ("hello there", "stop")
+        json.dumps([found.choices, found.more])
