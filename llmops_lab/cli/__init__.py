@@ -15,7 +15,6 @@ import os
 import re
 import signal
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
@@ -332,23 +331,12 @@ def _writable(text: str | None) -> Path | None:
 
 
 def _write(path: Path, text: str) -> None:
-    # Beside its place, then moved there whole: a reader never meets half a file, and a full disk leaves the old one.
-    number, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    from llmops_lab.store.whole import replacing
+
     try:
-        with os.fdopen(number, "w", encoding="utf-8") as file:
-            file.write(text + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(draft, 0o666 & ~_umask())
-        os.replace(draft, path)
+        with replacing(path) as draft:
+            draft.write_text(text + "\n", "utf-8")
     except OSError as error:
-        Path(draft).unlink(missing_ok=True)
         raise LabError(
             f"{path} cannot be written: {error.strerror}. The cells are in the ledger; the same command writes them again."
         ) from error
-
-
-def _umask() -> int:
-    current = os.umask(0o077)
-    os.umask(current)
-    return current

@@ -5,14 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from llmops_lab.errors import BadInput
 from llmops_lab.escapes import encodable, storable
+from llmops_lab.store.whole import replacing
 
 Cells = Sequence[Mapping[str, Any]]
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
@@ -36,14 +35,11 @@ def whole(path: str | Path, write: Callable[[Path], object]) -> Path:
     target = Path(path).expanduser().absolute()
     if not target.parent.is_dir():
         raise BadInput(f"the folder {target.parent} does not exist. Make it, or choose another place for {target.name}.")
-    half = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
     try:
-        write(half)
-        os.replace(half, target)
+        with replacing(target) as half:
+            write(half)
     except OSError as error:
         raise BadInput(f"{target} cannot be written: {error.strerror or error}.") from error
-    finally:
-        half.unlink(missing_ok=True)
     return target
 
 

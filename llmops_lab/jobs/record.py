@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import re
 import secrets
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,6 +17,7 @@ from typing import Any
 
 from llmops_lab.errors import BadInput, ExitCode, StoreError
 from llmops_lab.redact import Redactor
+from llmops_lab.store.whole import replacing
 
 STATES = ("queued", "running", "succeeded", "failed", "dead_kernel", "out_of_memory", "timeout", "cancelled", "gate_failed")
 ENDED = STATES[2:]
@@ -178,16 +177,9 @@ def write_record(folder: Path, record: JobRecord, name: str = RUN_FILE) -> None:
 
 def write_whole(path: Path, text: str) -> None:
     """Put a file in its place in one step: who reads meets the old one or the new one. Raises StoreError, and the old one stays."""
-    draft = ""
     try:
-        number, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(number, "w", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(draft, 0o644)
-        os.replace(draft, path)
+        with replacing(path) as draft:
+            draft.write_text(text, "utf-8", "backslashreplace")
+            draft.chmod(0o644)
     except OSError as error:
-        if draft:
-            Path(draft).unlink(missing_ok=True)
         raise StoreError(f"{path} cannot be written: {error.strerror}. What lay there before is unharmed.", str(path)) from error
