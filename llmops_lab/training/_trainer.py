@@ -41,6 +41,12 @@ def lean_trainer() -> type:
         def _send_telemetry(self) -> None:
             """A tuning tells nobody but MLflow: trl's own reports to the model hub that a trainer was made."""
 
+        def _issue_warnings_after_load(self, load_result: Any) -> None:
+            """A checkpoint holds a tied weight once, so its twin is not missing; whatever else is missing is told."""
+            tied = set(getattr(self.model, "all_tied_weights_keys", ()))
+            missing = [name for name in load_result.missing_keys if name not in tied]
+            super()._issue_warnings_after_load(load_result._replace(missing_keys=missing))
+
         def create_model_card(self, *_: Any, **__: Any) -> None:
             """Ours is written at the end, with the verdict in it."""
 

@@ -74,10 +74,11 @@ def test_an_adapter_comes_out_that_answers_and_is_told_to_mlflow_with_all_that_i
 
 
 @pytest.mark.parametrize("method", ["qlora", "full"])
-def test_the_other_methods_train_on_a_cpu_too(sets, method):
+def test_the_other_methods_train_on_a_cpu_too(sets, method, capfd):
     if method == "qlora":
         pytest.importorskip("bitsandbytes")
     tuned = tune.tune(planned(sets, method=method, packing=method == "full"))
+    assert "missing keys" not in capfd.readouterr().err  # the tied head is in the checkpoint as the embedding
     assert tuned.trained.best is not None and tuned.model.startswith("hf:tiny+" if method == "qlora" else "hf:/")
     assert lab.ask("Hello", model=tuned.model, params={"max_tokens": 4}, track=False).text
 
@@ -131,6 +132,17 @@ def test_a_method_whose_package_is_missing_says_what_to_install(monkeypatch):
 def test_a_training_that_goes_astray_ends_with_a_word(sets):
     with pytest.raises(LabError, match=r"the loss is nan at step \d.*lower learning_rate"):
         tune.tune(planned(sets, method="full", learning_rate=1e9, epochs=4))
+
+
+def test_a_checkpoint_that_lacks_a_weight_is_told_and_a_tied_one_is_not(sets, tmp_path, capfd):
+    from torch.nn.modules.module import _IncompatibleKeys
+
+    asked = planned(sets, method="full")
+    trainer = sft.trainer_for(asked.base.folder, asked.encoded, [], asked.recipe, work=tmp_path)
+    trainer._issue_warnings_after_load(_IncompatibleKeys(["lm_head.weight"], []))
+    assert "missing keys" not in capfd.readouterr().err
+    trainer._issue_warnings_after_load(_IncompatibleKeys(["lm_head.weight", "model.norm.weight"], []))
+    assert "missing keys in the checkpoint model loaded: ['model.norm.weight']" in capfd.readouterr().err
 
 
 def test_the_estimate_of_a_part_of_an_epoch_counts_steps_as_the_trainer_does(sets, tmp_path):
