@@ -101,8 +101,6 @@ class _Queue:
         """Settle what has ended, cancel what can never start, start what may; None when nothing is left to be done."""
         for message in messages:
             self._heard(message)
-        if not Path(self._home).is_dir():
-            return None  # the project was deleted
         try:
             busy = self._turned()
         except StoreError as error:  # jobs that wait, and their environments, are kept until it is back

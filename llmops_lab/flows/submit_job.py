@@ -79,6 +79,8 @@ def _check_numbers(timeout: Any, retries: Any) -> None:
 
 def _check_known(ledger: Ledger, after: Sequence[str]) -> None:
     for job in after:
+        if not isinstance(job, str):
+            raise BadInput(f"after is a job, the id of one, or a list of these, not {job!r:.60}.")
         if jobs.get(ledger, job) is None:
             raise UnknownName("job", job, [row.id for row in jobs.listed(ledger, limit=10)])
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+_IDLE_TICK = 10.0  # seconds after which a service that has nothing to do notices that its home was deleted
 TICK = 1.0
 """Seconds between two looks at the queue while anything waits or runs; the end of a job, or a knock, is noticed at once."""
 _LONGEST_ADDRESS = 100  # of a socket in the file system; Linux takes 107 characters, macOS 103
@@ -60,10 +61,20 @@ class Door:
 
     place: Place
     listening: socket.socket
+    lock: int
+    """The open, locked file."""
     messages: list[dict[str, Any]] = field(default_factory=list)
     is_outdated: Callable[[], bool] = lambda: False
     """Whether who knocks had better find another service; this one then ends without an answer."""
     is_closed: bool = False
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the lock still lies where others look for it: a home that was deleted, and perhaps made anew, is not this service's."""
+        try:
+            return os.path.samestat(os.fstat(self.lock), os.stat(self.place.lock))
+        except OSError:
+            return False
 
     def wait(self, seconds: float, pids: Iterable[int] = (), files: Iterable[int] = ()) -> None:
         """Until somebody has knocked, one of these processes has ended, one of these files can be read, or the time is over."""
@@ -105,11 +116,13 @@ def alone(place: Place) -> Iterator[Door | None]:
             listening.bind(address)
             os.chmod(address, 0o600)
             listening.listen(64)
+            door = Door(place, listening, file)
             try:
-                yield Door(place, listening)
+                yield door
             finally:
-                with contextlib.suppress(OSError):
-                    os.unlink(address)
+                if door.is_ours:
+                    with contextlib.suppress(OSError):
+                        os.unlink(address)
     finally:
         os.close(file)
 
@@ -123,12 +136,12 @@ class Busy:
 
 
 def keep(door: Door, turn: Callable[[list[dict[str, Any]]], Busy | None], idle: Callable[[], float]) -> None:
-    """Take turns until there was nothing to do for so many seconds.
+    """Take turns until there was nothing to do for so many seconds, or the home is gone.
 
     ``turn`` gets what was said at the door, and gives what to wait for, or None when nothing waits and nothing runs.
     """
     since = time.monotonic()
-    while True:
+    while door.is_ours:
         messages, door.messages = door.messages, []
         busy = turn(messages)
         if busy is not None or messages:
@@ -137,7 +150,7 @@ def keep(door: Door, turn: Callable[[list[dict[str, Any]]], Busy | None], idle: 
         if left <= 0 or door.is_closed:
             return
         if busy is None:
-            door.wait(left)
+            door.wait(min(left, _IDLE_TICK))
         else:
             door.wait(TICK, busy.pids, busy.files)
 

@@ -50,7 +50,7 @@ def log_job(entry: Mapping[str, Any], settings: Settings, *, on_progress: Callab
     for batch in _batches(record, ended, set(run.data.params)):
         client.log_batch(run.info.run_id, **batch)
         on_progress()
-    _log_files(runs.artifacts_of(client, run), entry, record, notebook, settings, on_progress)
+    _log_files(runs.artifacts_of(client, run), entry, record | {"mlflow_run_id": run.info.run_id}, notebook, settings, on_progress)
     runs.finish(client, run.info.run_id, _STATUS.get(record["state"], "FAILED"), ended)
     on_progress()
     return str(run.info.run_id)

@@ -3,11 +3,13 @@
 All jobs of this file start at once and share one project; MLflow is away while they run, and is told of all of them in the end.
 """
 
+import json
 import os
 import resource
 import shutil
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -128,7 +130,7 @@ def test_a_full_disk_leaves_the_last_good_notebook(jobs):
     assert not list(jobs["full"].out.glob(".*")), "drafts are taken away"
 
 
-def test_mlflow_is_told_of_every_end_once_it_is_back(jobs, place, monkeypatch):
+def test_mlflow_is_told_of_every_end_once_it_is_back(jobs, place, tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(place)
     settings = Settings(home=str(place / "home"))
@@ -145,6 +147,8 @@ def test_mlflow_is_told_of_every_end_once_it_is_back(jobs, place, monkeypatch):
         files = {each.path for each in client.list_artifacts(record["mlflow_run_id"])}
         assert files == {"notebook.ipynb", "run.json", "parameters.json", "environment.json", "requirements.txt"}, name
         assert jobs[name].ledger()[1]["mlflow_run_id"] == record["mlflow_run_id"]
+        kept = json.loads(Path(client.download_artifacts(record["mlflow_run_id"], "run.json", str(tmp_path))).read_text())
+        assert {**kept, "heartbeat": ""} == {**record, "heartbeat": ""}
 
 
 def test_mlflow_hears_of_a_killed_runner_within_thirty_seconds_and_of_the_grid_it_made(place, monkeypatch):

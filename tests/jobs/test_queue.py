@@ -226,6 +226,8 @@ def test_a_folder_keeps_what_an_earlier_job_left(place, slow, quick):
         ({"gpus": True}, "gpus is a whole number"),
         ({"gpus": 2}, "asks for 2 GPUs, and there is none"),
         ({"after": "nobody"}, "no job called 'nobody'"),
+        ({"after": 3}, "after is a job, the id of one, or a list of these, not 3"),
+        ({"after": [None]}, "after is a job, the id of one, or a list of these, not None"),
         ({"person": 5}, "person"),
         ({"persom": "x"}, "persom"),
         ({"out": "/proc/nowhere"}, "cannot be the folder of a job"),
