@@ -1,5 +1,6 @@
 """A tuning from its files to an adapter that answers, its card and its MLflow run; what cannot be tuned is refused before it starts."""
 
+import dataclasses
 import json
 import shutil
 
@@ -98,6 +99,30 @@ def test_only_the_answer_is_learnt_and_it_is_rendered_as_the_model_is_asked():
     tokenizer.chat_template = None
     (bare,) = encode(Examples((chat,), "x"), tokenizer, 512)
     assert tokenizer.decode(bare.ids) == "Be short.\n\nHi\n\nHello\n\nWho are you?A fixture.<|end|>"
+
+
+def test_packed_rows_do_not_see_each_other_and_teach_their_answers_only(sets, tmp_path):
+    import torch
+
+    asked = planned(sets, max_length=256)
+    sums = {}
+    for packing in (False, True):
+        recipe = dataclasses.replace(asked.recipe, packing=packing, batch=8 if not packing else 24)
+        trainer = sft.trainer_for(asked.base.folder, asked.encoded, asked.encoded_validation, recipe, work=tmp_path)
+        trainer.model.eval()
+        with torch.no_grad():
+            for name, loader in (("training", trainer.get_train_dataloader()), ("validation", trainer.get_eval_dataloader())):
+                taught = loss = rows = 0
+                for batch in loader:
+                    count = int((batch["labels"] != IGNORED).sum())
+                    taught, rows = taught + count, rows + batch["input_ids"].shape[0]
+                    loss += float(trainer.compute_loss(trainer.model, dict(batch))) * count
+                sums[packing, name] = (taught, loss, rows)
+    for name, rows in (("training", asked.encoded), ("validation", asked.encoded_validation)):
+        count = sum(label != IGNORED for each in rows for label in each.labels)
+        assert sums[False, name][0] == sums[True, name][0] == count
+        assert sums[True, name][1] == pytest.approx(sums[False, name][1], rel=1e-4)
+    assert sums[True, "training"][2] < sums[False, "training"][2]  # so they were packed
 
 
 @pytest.mark.parametrize(
