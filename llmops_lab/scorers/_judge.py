@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from llmops_lab.errors import BadInput
 from llmops_lab.records import Message, Outcome, Reply, Request, Score, digest
+from llmops_lab.scorers._run import versions
 from llmops_lab.scorers._text import expected_text, is_missing, well_formed
 
 INPUTS = ("input", "question", "query", "prompt")
@@ -267,6 +268,20 @@ def _billed(model: str, call: Call) -> dict[str, Any]:
         "recorded": call.recorded,
         **({"failed": outcome.error} if reply is None else {}),
     }
+
+
+def kinds(library: Any, base: type) -> dict[str, Any]:
+    """The classes of a library's module that are a ``base``, by their names."""
+    found = {name: getattr(library, name) for name in dir(library)}
+    return {name: each for name, each in found.items() if isinstance(each, type) and issubclass(each, base) and each is not base}
+
+
+def fingerprint(package: str, judge: Any, told: Mapping[str, Any]) -> str | None:
+    """Names all that decides what a scorer of another package measures; None where an option is a live object."""
+    try:
+        return digest({**told, "judge": judge, "versions": versions("llmops-lab", package)})
+    except TypeError:
+        return None
 
 
 def calls_of(scores: Sequence[Score]) -> list[dict[str, Any]]:

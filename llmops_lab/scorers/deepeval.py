@@ -23,9 +23,9 @@ from functools import cache
 from typing import Any
 
 from llmops_lab.errors import BadInput, MissingExtra, UnknownName
-from llmops_lab.records import Message, Reply, Request, Score, digest
-from llmops_lab.scorers._judge import Ask, Call, Unjudged, bill, objects, question, totals
-from llmops_lab.scorers._run import Scorer, versions
+from llmops_lab.records import Message, Reply, Request, Score
+from llmops_lab.scorers._judge import Ask, Call, Unjudged, bill, fingerprint, kinds, objects, question, totals
+from llmops_lab.scorers._run import Scorer
 from llmops_lab.scorers._text import expected_texts, well_formed
 
 higher_is_better = True
@@ -49,11 +49,11 @@ def adapt(what: Any, *, options: Mapping[str, Any], ask: Ask | None = None) -> S
     _check_columns(columns)
     rest = {key: value for key, value in options.items() if key != "columns"}
     if isinstance(what, str):
-        metric, fingerprint = _made(metrics, what, rest, ask)
+        metric, mark = _made(metrics, what, rest, ask)
     elif rest:
         raise BadInput(f"{type(what).__name__} has its options already; give {', '.join(rest)} where it is made.")
     else:
-        metric, fingerprint = what, None
+        metric, mark = what, None
     if not isinstance(metric, metrics.BaseMetric):
         raise BadInput(f"{type(metric).__name__} judges a conversation or a contest; a grid's cell is one reply.")
 
@@ -67,7 +67,7 @@ def adapt(what: Any, *, options: Mapping[str, Any], ask: Ask | None = None) -> S
         apply=apply,
         needs_target="expected_output" in needed,
         expensive=ask is None,  # else each call is on record, under all that it asked
-        fingerprint=None if fingerprint is None or (columns and ask is None) else fingerprint,
+        fingerprint=None if columns and ask is None else mark,
         bounds=(0.0, 1.0) if type(metric).__module__.startswith("deepeval.") else None,
         plugin="" if ask is None else "deepeval",
         at_once=1 if ask is None else ask.at_once,
@@ -99,11 +99,7 @@ def _check_columns(columns: Any) -> None:
 
 
 def _made(metrics: Any, name: str, options: Mapping[str, Any], ask: Ask | None) -> tuple[Any, str | None]:
-    classes = {
-        each.removesuffix("Metric"): found
-        for each in dir(metrics)
-        if isinstance(found := getattr(metrics, each), type) and issubclass(found, metrics.BaseMetric) and found is not metrics.BaseMetric
-    }
+    classes = {each.removesuffix("Metric"): found for each, found in kinds(metrics, metrics.BaseMetric).items()}
     name = name.removesuffix("Metric")
     if name not in classes:
         raise UnknownName("DeepEval metric", name, classes, hint="Metrics of whole conversations cannot score a cell.")
@@ -115,10 +111,7 @@ def _made(metrics: Any, name: str, options: Mapping[str, Any], ask: Ask | None) 
     except Exception as error:
         raise BadInput(f"the scorer deepeval:{name} cannot be made: {error}") from error
     judge = getattr(metric, "evaluation_model", None) if ask is None else ask.identity
-    try:
-        return metric, digest({"metric": name, "options": dict(options), "judge": judge, "versions": versions("llmops-lab", "deepeval")})
-    except TypeError:  # an option that is a live object
-        return metric, None
+    return metric, fingerprint("deepeval", judge, {"metric": name, "options": dict(options)})
 
 
 def _typed(options: Mapping[str, Any]) -> dict[str, Any]:

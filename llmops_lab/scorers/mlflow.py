@@ -19,8 +19,8 @@ from functools import cache
 from typing import Any
 
 from llmops_lab.errors import BadInput, UnknownName
-from llmops_lab.records import Message, Reply, Request, Score, digest
-from llmops_lab.scorers._judge import Ask, Call, Unjudged, bill, objects, question, totals
+from llmops_lab.records import Message, Reply, Request, Score
+from llmops_lab.scorers._judge import Ask, Call, Unjudged, bill, fingerprint, kinds, objects, question, totals
 from llmops_lab.scorers._run import Scorer, versions
 from llmops_lab.scorers._text import is_missing, well_formed
 from llmops_lab.track.connect import set_defaults
@@ -48,11 +48,11 @@ def adapt(what: Any, *, options: Mapping[str, Any], ask: Ask | None = None) -> S
     from mlflow.genai import scorers
 
     if isinstance(what, str):
-        scorer, fingerprint = _made(scorers, what, options, ask)
+        scorer, mark = _made(scorers, what, options, ask)
     elif options:
         raise BadInput(f"the MLflow scorer has its options already; give {', '.join(options)} where it is made.")
     else:
-        scorer, fingerprint = what, None
+        scorer, mark = what, None
     if not isinstance(scorer, scorers.Scorer):
         raise BadInput(f"{type(scorer).__name__} is no MLflow scorer.")
     parameters = inspect.signature(scorer.__call__).parameters
@@ -70,7 +70,7 @@ def adapt(what: Any, *, options: Mapping[str, Any], ask: Ask | None = None) -> S
         name=what if isinstance(what, str) and what != "make_judge" else scorer.name,
         apply=apply,
         expensive=ask is None,  # else each call is on record, under all that it asked
-        fingerprint=fingerprint,
+        fingerprint=mark,
         bounds=None if options.get("feedback_value_type") in (int, float) else (0.0, 1.0),
         plugin="" if ask is None else "mlflow",
         at_once=1 if ask is None else ask.at_once,
@@ -86,11 +86,7 @@ def summarise(scores: Sequence[Score]) -> dict[str, Any]:
 def _made(scorers: Any, name: str, options: Mapping[str, Any], ask: Ask | None) -> tuple[Any, str | None]:
     if name == "make_judge":
         return _made_judge(options, ask)
-    classes: dict[str, Any] = {
-        each: found
-        for each in dir(scorers)
-        if isinstance(found := getattr(scorers, each), type) and issubclass(found, scorers.Scorer) and found is not scorers.Scorer
-    }
+    classes = kinds(scorers, scorers.Scorer)
     if name not in classes:
         raise UnknownName("MLflow scorer", name, classes)
     fields = classes[name].model_fields
@@ -104,10 +100,7 @@ def _made(scorers: Any, name: str, options: Mapping[str, Any], ask: Ask | None) 
     except Exception as error:
         raise BadInput(f"the scorer mlflow:{name} cannot be made: {error}") from error
     judge = getattr(scorer, "model", None) if ask is None else ask.identity
-    try:
-        return scorer, digest({"scorer": name, "options": dict(options), "judge": judge, "versions": versions("llmops-lab", "mlflow")})
-    except TypeError:  # an option that is a live object
-        return scorer, None
+    return scorer, fingerprint("mlflow", judge, {"scorer": name, "options": dict(options)})
 
 
 def _score(result: Any) -> Score:
@@ -141,10 +134,7 @@ def _made_judge(options: Mapping[str, Any], ask: Ask | None) -> tuple[Any, str |
         raise BadInput(f"the scorer mlflow:make_judge cannot be made: {error}") from error
     told = {key: str(value) if key == "feedback_value_type" else value for key, value in options.items()}
     judge = options.get("model") if ask is None else ask.identity
-    try:
-        return scorer, digest({"scorer": "make_judge", "options": told, "judge": judge, "versions": versions("llmops-lab", "mlflow")})
-    except TypeError:
-        return scorer, None
+    return scorer, fingerprint("mlflow", judge, {"scorer": "make_judge", "options": told})
 
 
 class _Judging:
