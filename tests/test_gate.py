@@ -124,6 +124,21 @@ def test_rows_without_a_score_are_named_and_too_many_fail_a_gate_that_would_have
     assert gate(rows((40, False, True)), scorer=strict, max_missing=0.1).passed
 
 
+@pytest.mark.parametrize("both", [True, False])
+def test_where_no_row_has_two_scores_the_gate_fails_and_keeps_that(both):
+    def odd(reply, row):
+        return float("nan") if both or reply.text == "no" else 1.0
+
+    found = gate(rows((30, True, False)), scorer=odd)
+    with pytest.raises(
+        GateFailed, match=r"main: 0 rows have a score and 20 are asked for \(min_rows\); without a score: r0, r1, .* 20 more"
+    ):
+        found.check()
+    (entry,) = entries()
+    assert entry.body["passed"] is False and from_dict(entry.body["result"]) == found.result and only(found).outcome == "unscored"
+    assert "unscored" in repr(found) and len(found.rows()) == 30 and not found.compared
+
+
 def test_a_row_without_an_id_is_called_by_its_place():
     def strict(reply, row):
         return None if row["n"] == 2 else reply.text == row["answer"]
@@ -149,7 +164,7 @@ def test_one_suite_that_fails_fails_the_gate_and_the_rows_that_got_worse_are_sho
     worse = found.rows("general")
     assert len(worse) == 20 and worse[0]["champion_text"] == "yes" and worse[0]["candidate_text"] == "no"
     assert len(found.diff("general").frame()) == 40
-    assert "general" in str(found.figure().to_dict())
+    assert found.compared and "general" in str(found.figure().to_dict())
 
 
 def test_a_required_suite_that_was_not_run_fails_the_gate():
@@ -248,7 +263,7 @@ def test_what_is_wrong_is_said_before_the_first_call(call, error, says):
 
 def test_a_server_that_is_not_there_decides_nothing():
     table = rows((20, True, True))
-    with pytest.raises(Unreachable, match="nothing was decided"):
+    with pytest.raises(Unreachable, match=r"nothing was decided: unreachable: .* no connection to http://127.0.0.1:9/v1"):
         lab.gate("openai:m@http://127.0.0.1:9/v1", "echo", table, prompt=OLD, expected="answer", progress=False)
     assert entries() == []
 

@@ -214,7 +214,7 @@ def _run(grid: Any) -> Any:
     """The grid, run to its end. Raises BudgetReached, Unreachable, Cancelled or LabError where it did not get there."""
     held = grid.start().wait()
     if held.state != "done":
-        raise _ENDS.get(held.state, LabError)(f"nothing was decided: {held!r}")
+        raise _ENDS.get(held.state, LabError)(f"nothing was decided: {repr(held).splitlines()[-1]}")
     return held
 
 

@@ -34,6 +34,11 @@ class Gate:
         return self.result.reasons
 
     @property
+    def compared(self) -> bool:
+        """Whether a suite has a verdict, and ``figure()`` something to show."""
+        return any(each.measured.verdict is not None for each in self.result.suites)
+
+    @property
     def digest(self) -> str:
         """The digest of the content that stood at the gate: a promotion compares it."""
         return self.result.digest

@@ -84,9 +84,10 @@ def measure(ran: Ran, names: tuple[str, str], alpha: float) -> Measured:
     scorer, sides = ran.suite.scorer, {"candidate": ran.candidate, **({"champion": ran.champion} if ran.champion else {})}
     judge = next(each for each in ran.candidate.plan["judges"] if each["name"] == scorer)
     up = comparing.direction(judge)
-    verdict = _verdict(ran.candidate, ran.champion, judge, names, ran.suite.margin, alpha) if ran.champion else None
     rows = list(dict.fromkeys(cell["row_id"] for cell in ran.candidate.cells))
     lost = _unscored(rows, scorer, sides)
+    paired = ran.champion if len(lost) < len(rows) else None  # where no row has two scores there is nothing to compare: that fails
+    verdict = _verdict(ran.candidate, paired, judge, names, ran.suite.margin, alpha) if paired else None
     own = [(float(cell[scorer]), cell["row_id"]) for cell in ran.candidate.cells if cell[scorer] is not None]
     found = mean_interval([value for value, _ in own], alpha=alpha) if own else None
     dataset = ran.candidate.plan["dataset"]

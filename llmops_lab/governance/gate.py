@@ -91,9 +91,11 @@ class SuiteResult:
 
     @property
     def outcome(self) -> str:
-        """The verdict's outcome, or ``floor`` or ``nothing`` where there was no champion."""
+        """The verdict's outcome; ``unscored`` where no row has a score; ``floor`` or ``nothing`` where there was no champion."""
         if self.measured.verdict is not None:
             return self.measured.verdict.outcome
+        if not self.measured.scored:
+            return "unscored"
         return "nothing" if self.suite.floor is None else "floor"
 
 

@@ -86,6 +86,12 @@ def test_a_gate_that_fails_ends_its_job_with_five_and_keeps_its_reasons(project)
     assert "gate failed" in notebook and "wrong word 7" in notebook  # the rows that count against it are shown
 
 
+def test_a_gate_without_a_champion_ends_well_as_a_job_too(project):
+    record, notebook = job(project, "gate", candidate="support/2", data="rows.csv", expected="answer", floor=0.8)
+    assert (record["state"], record["exit_code"], record["result"]["passed"]) == ("succeeded", 0, True), record["error"]
+    assert "clears the floor of 0.8; there is no champion to compare with" in notebook
+
+
 def test_deploy_gates_promotes_serves_and_leaves_the_server_only_where_that_is_asked_for(project):
     asked = {"name": "support", "candidate": "support/2", "champion": "support/1", "data": "rows.csv", "expected": "answer"}
     record, notebook = job(project, "deploy", **asked, question="ping", keep="true")
