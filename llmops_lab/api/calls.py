@@ -14,6 +14,7 @@ from typing import Any
 from llmops_lab import plugins
 from llmops_lab import settings as _settings
 from llmops_lab.api.progress import view_for
+from llmops_lab.api.tables import judge_of
 from llmops_lab.api.verdict import Verdict
 from llmops_lab.errors import BadInput, UnknownName
 from llmops_lab.flows.embedder import embedder
@@ -287,9 +288,7 @@ def _judge(grid: Any, scorer: str) -> dict[str, Any]:
             f"the grid is still {grid.state}: a verdict now would be on what happened to be ready. Wait for it (g.wait()); "
             "stop='decided' ends it as soon as there is a verdict."
         )
-    if scorer not in grid.scorers:
-        raise UnknownName("score column", scorer, grid.scorers)
-    return next(dict(each) for each in grid.judges if each["name"] == scorer)
+    return judge_of(grid, scorer)
 
 
 def _check_columns(judges: Sequence[Any], expected: str | None, table: Any) -> None:

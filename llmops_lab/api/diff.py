@@ -14,6 +14,7 @@ from typing import Any
 from llmops_lab import settings as _settings
 from llmops_lab.api import shown
 from llmops_lab.api.export import export_diff, is_page
+from llmops_lab.api.tables import judge_of
 from llmops_lab.api.verdict import Verdict
 from llmops_lab.errors import BadInput, UnknownName
 from llmops_lab.flows import diff_plan, diff_slices
@@ -67,9 +68,7 @@ def _judge(grid: Any, scorer: str | None) -> dict[str, Any] | None:
         raise BadInput(f"the grid is still {grid.state}: what is ready now is not what it will be. Wait for it (g.wait()), then compare.")
     if scorer is None:
         return None
-    if scorer not in grid.scorers:
-        raise UnknownName("score column", scorer, grid.scorers)
-    return next(dict(each) for each in grid.judges if each["name"] == scorer)
+    return judge_of(grid, scorer)
 
 
 def _only(records: list[dict[str, Any]], fixed: Mapping[str, str | None]) -> list[Any]:

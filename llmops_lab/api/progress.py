@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any, Protocol, TextIO
 
 from llmops_lab.api.display import duration, money
+from llmops_lab.api.shown import kernel_shell
 from llmops_lab.errors import BadInput
 from llmops_lab.grids.run import Progress
 
@@ -136,6 +137,4 @@ def _counts(progress: Progress) -> str:
 
 
 def _kernel() -> Any:
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None and hasattr(ipython, "get_ipython") else None
-    return getattr(shell, "kernel", None)
+    return getattr(kernel_shell(), "kernel", None)

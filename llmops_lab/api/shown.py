@@ -16,7 +16,7 @@ _last: tuple[weakref.ref[object], int] | None = None  # whose view was shown las
 def show(view: View, of: object = None) -> None:
     """Display the view in the cell that runs; outside of a notebook, print it. ``of``: what a person holds of it, for ``display``."""
     global _last
-    shell = _shell()
+    shell = kernel_shell()
     if shell is None:
         sys.stdout.write(f"{view.page()[0]}\n")
         return
@@ -27,14 +27,14 @@ def show(view: View, of: object = None) -> None:
 
 def display(view: View, of: object) -> None:
     """What stands in a cell's last line: shown, unless this cell has shown it already."""
-    shell = _shell()
+    shell = kernel_shell()
     if shell is None or _last is None or (_last[0](), _last[1]) != (of, shell.execution_count):
         show(view, of)
 
 
 def mimebundle(view: View) -> tuple[dict[str, Any], dict[str, Any]]:
     """(data, metadata) of the view, for a handle's ``_repr_mimebundle_``."""
-    if _shell() is None:
+    if kernel_shell() is None:
         plain, page = view.page()
         return {"text/plain": plain, "text/html": page}, {}
     bundle: tuple[dict[str, Any], dict[str, Any]] = importlib.import_module(_WIDGETS).bundle(view)
@@ -53,10 +53,10 @@ def is_live(shell: Any) -> bool:
 
 def in_kernel() -> bool:
     """Whether this process is a kernel, so that what is displayed becomes an output of a cell."""
-    return _shell() is not None
+    return kernel_shell() is not None
 
 
-def _shell() -> Any:
+def kernel_shell() -> Any:
     """IPython's shell in a kernel, or None. IPython is not imported for it."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None and hasattr(ipython, "get_ipython") else None

@@ -184,9 +184,7 @@ class Tables(ABC):
         if not self.scorers:
             raise BadInput("there is nothing to plot: this grid has no scorer. Try plot(kind='latency').")
         name = scorer or self.scorers[0]
-        if name not in self.scorers:
-            raise UnknownName("score column", name, self.scorers)
-        higher = next(each["higher_is_better"] for each in self.judges if each["name"] == name)
+        higher = judge_of(self, name)["higher_is_better"]
         if kind == "cost":
             return plots.frontier(self._lines(self.records()), name, higher_is_better=higher is not False)
         if kind != "scores":
@@ -219,6 +217,13 @@ class Tables(ABC):
     def _figures_at_hand(self) -> tuple[list[dict[str, Any]], list[str]] | None:
         """The same, or None where every cell of a large grid would have to be read for it."""
         return self._figures()
+
+
+def judge_of(grid: Any, scorer: str) -> dict[str, Any]:
+    """What is known of a score column of a grid: name, plugin, direction and bounds. Raises UnknownName."""
+    if scorer not in grid.scorers:
+        raise UnknownName("score column", scorer, grid.scorers)
+    return next(dict(each) for each in grid.judges if each["name"] == scorer)
 
 
 def _shown(line: dict[str, Any], scorers: list[str]) -> dict[str, str]:
