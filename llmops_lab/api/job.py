@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import importlib
 import json
+import sys
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from llmops_lab import settings as _settings
 from llmops_lab.api import shown
-from llmops_lab.api.display import literal, table
+from llmops_lab.api.display import literal, note, table
 from llmops_lab.errors import BadInput, ExitCode, JobFailed
 from llmops_lab.flows import job_service, look_at_job
 from llmops_lab.flows.look_at_job import Seen
 from llmops_lab.flows.submit_job import submit
+from llmops_lab.jobs.record import JobRecord
 
 _CARD = "llmops_lab.api.views.job"  # it holds a job, and so knows this module
 _SECONDS_BETWEEN = 0.25
@@ -42,7 +45,7 @@ def run(
     Raises UnknownName or BadInput, before anything starts, for all that is known to be wrong.
     """
     settings = _settings.load()
-    before = [after] if isinstance(after, Job | str) else list(after)
+    before = list(after) if isinstance(after, Sequence) and not isinstance(after, str) else [after]
     ids = [each.id if isinstance(each, Job) else each for each in before]
     spec = submit(
         template, parameters, kernel=kernel, timeout=timeout, retries=retries, gpus=gpus, after=ids, out=out, settings=settings, queue=True
@@ -138,8 +141,12 @@ class Job:
         if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout >= 0):
             raise BadInput(f"timeout is a number of seconds, 0 or more, or None, not {timeout!r}.")
         until = None if timeout is None else time.monotonic() + timeout
-        while not self.seen.has_ended and (until is None or time.monotonic() < until):
-            time.sleep(_SECONDS_BETWEEN)
+        try:
+            while not self.seen.has_ended and (until is None or time.monotonic() < until):
+                time.sleep(_SECONDS_BETWEEN)
+        except KeyboardInterrupt:  # whoever interrupts may believe that this ends the job
+            print(f"Nobody waits any more; the job goes on. To end it: lab.job({self.id!r}).cancel()", file=sys.stderr)
+            raise
         return self
 
     def check(self) -> Job:
@@ -149,7 +156,7 @@ class Job:
             raise BadInput(f"the job {self.id} is {seen.state}. Wait for its end first: job.wait().check()")
         if seen.state != "succeeded":
             code = ExitCode(seen.record.exit_code) if seen.record.exit_code in list(ExitCode) else ExitCode.FAILED
-            why = story(seen.record.error)
+            why = story(seen.record)
             raise JobFailed(
                 f"the job {self.id} ({Path(self.template).stem}) ended as {seen.state}{why}. See {self.notebook}", seen.state, code
             )
@@ -190,7 +197,10 @@ class Jobs(list[Job]):
     def page(self) -> tuple[str, str]:
         """The table as plain text and as HTML."""
         lines = [_line(each) for each in self]
-        plain, page = table(("job", "template", "state", "cells", "submitted", "error"), lines)
+        plain, page = table(("job", "template", "state", "cells", "submitted (UTC)", "error"), lines)
+        if any(not each.seen.has_ended for each in self):  # the table stays as it is, and these go on
+            when = f"As of {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
+            plain, page = f"{plain}\n{when}", page + note([when])
         return (plain, literal(page)) if lines else ("no jobs yet: lab.run(...) starts one", literal("<p>No jobs yet.</p>"))
 
     def __repr__(self) -> str:
@@ -200,13 +210,13 @@ class Jobs(list[Job]):
         return self.page()[1]
 
 
-def story(error: dict[str, Any] | None) -> str:
-    """``: Type: message (cell 3)`` of an error of a job, its first line; empty where there is none."""
+def story(record: JobRecord) -> str:
+    """``: Type: message (cell 3)`` of a job's error, its first line; empty where there is none."""
+    error = record.error
     if not error:
         return ""
     lines = str(error.get("message") or "").strip().splitlines()
-    cell = error.get("cell")
-    where = f" (cell {cell})" if cell is not None else ""
+    where = f" (cell {record.cells_done + 1})" if error.get("cell") is not None else ""
     return f": {error.get('type', 'error')}: {lines[0] if lines else ''}{where}"
 
 
@@ -222,4 +232,4 @@ def _line(each: Job) -> tuple[object, ...]:
     record = seen.record
     cells = f"{record.cells_done}/{record.cells_total}" if record.cells_total else ""
     when = (record.submitted or "")[:19].replace("T", " ")
-    return each.id, Path(seen.row.template).stem, seen.state, cells, when, story(record.error).removeprefix(": ")[:120]
+    return each.id, Path(seen.row.template).stem, seen.state, cells, when, story(record).removeprefix(": ")[:120]

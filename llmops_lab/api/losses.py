@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 _SECONDS = 1.0
+_SECONDS_BETWEEN_LINES = 10.0  # a line printed so often, and each time that the validation rows were asked: a log shows that it goes on
 
 
 class Losses:
@@ -23,6 +24,7 @@ class Losses:
         self.steps: list[Any] = []
         self.total = 0
         self._drawn = 0.0
+        self._printed = time.monotonic()
 
     def telling(self, show: Callable[[Any], object]) -> Callable[[Any, int], None]:
         """What a training tells each line of its log; ``show`` gets the curve, at most once a second."""
@@ -33,6 +35,9 @@ class Losses:
             if time.monotonic() - self._drawn >= _SECONDS:
                 self._drawn = time.monotonic()
                 show(self)
+            if step.validation is not None or time.monotonic() - self._printed >= _SECONDS_BETWEEN_LINES:
+                self._printed = time.monotonic()
+                print(repr(self), flush=True)
 
         return tell
 

@@ -87,6 +87,8 @@ def _check_known(ledger: Ledger, after: Sequence[str]) -> None:
 
 def _folder(out: str | Path | None, job: str, settings: Settings) -> Path:
     """The job's folder, made."""
+    if out is not None and not isinstance(out, str | os.PathLike):
+        raise BadInput(f"out is a folder: a text or a Path, not {out!r:.60}.")
     folder = Path(out).expanduser().absolute() if out else _settings.home_dir(settings) / "jobs" / job
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -108,7 +108,8 @@ def _counters(pid: int | None) -> list[Path]:
 def sentence(record: Mapping[str, Any]) -> str:
     """One line that says how a job stands, for a person."""
     error = record.get("error") or {}
-    cell = f" in cell {error['cell']}" if error.get("cell") is not None else ""
+    # People are told the cells as they are counted for them; error["cell"] is the position in the notebook, texts included, from 0.
+    cell = f" in cell {record['cells_done'] + 1}" if error.get("cell") is not None else ""
     why = f": {error['type']}{cell}: {error['message'].splitlines()[0] if error.get('message') else ''}" if error else ""
     return f"{record['state']}, {record['cells_done']} of {record['cells_total']} cells{why}"
 

@@ -291,7 +291,7 @@ def test_a_program_that_calls_papermill_catches_an_ordinary_error(place, monkeyp
     monkeypatch.setenv("MLFLOW_TRACKING_URI", NOBODY)
     path, out = notebook(place / "called.ipynb", "raise ValueError('no')"), place / "called"
     out.mkdir()
-    with pytest.raises(JobFailed, match="ValueError in cell 0: no") as caught:
+    with pytest.raises(JobFailed, match="ValueError in cell 1: no") as caught:
         papermill.execute_notebook(path, str(out / "notebook.ipynb"), engine_name="llmops", progress_bar=False)
     assert (caught.value.state, caught.value.exit_code) == ("failed", 1)
     assert of_job(read_record(out).id) == []

@@ -1,14 +1,19 @@
-"""What ``llmops-lab run`` tells a person: which templates there are, what one wants, how far a job is, and what it came to."""
+"""What is told to a person: which templates there are, what one wants, how far a job is, and what it came to."""
 
 import json
+import re
 import shutil
+import signal
+import threading
 
 import pytest
 
 import llmops_lab as lab
 from llmops_lab.errors import BadInput
+from llmops_lab.flows.submit_job import submit
 from llmops_lab.jobs import templates
 from llmops_lab.jobs.outcome import told
+from llmops_lab.settings import load
 from tests.commands import Place
 from tests.jobs.queues import notebook
 
@@ -65,11 +70,60 @@ def test_what_is_told_of_a_result_are_lines_of_text():
     assert len(told({"verdict": "x" * 9999})[0][1]) == 400
 
 
-def test_a_gate_takes_the_folder_of_a_tuning_job(place, monkeypatch):
+@pytest.fixture
+def here(place, monkeypatch):
     monkeypatch.chdir(place.folder)
     monkeypatch.setenv("LLMOPS_LAB_HOME", str(place.home))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    record = place.folder / "out" / "3" / "run.json"  # a path that looks like NAME/VERSION
+    return place.folder
+
+
+@pytest.fixture
+def waiting(here):
+    """A job that waits for a process that never takes it."""
+    made = submit(notebook(here / "waits.ipynb", "1"), {}, settings=load())
+    yield lab.job(made.id)
+    lab.job(made.id).cancel()
+
+
+def test_what_a_text_says_of_a_job_that_goes_on_names_the_moment(waiting):
+    now = r"as of \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC"
+    assert re.search(f"queued · .*{now}", repr(waiting)) and re.search(now, waiting.page()[1])
+    table = lab.jobs()
+    assert re.search(now, repr(table), re.IGNORECASE) and re.search(now, table.page()[1], re.IGNORECASE)
+    assert "submitted (UTC)" in repr(table)
+    waiting.cancel()
+    assert "as of" not in repr(waiting).lower() + repr(lab.jobs()).lower()
+
+
+def test_a_folder_that_is_none_is_refused(here):
+    with pytest.raises(BadInput, match=r"out is a folder: a text or a Path, not 3\."):
+        submit(notebook(here / "waits.ipynb", "1"), {}, out=3, settings=load())
+
+
+def test_the_cell_that_failed_is_counted_as_people_were_told(place):
+    notebook(place.folder / "fails.ipynb", "1", "1 / 0", "3")
+    done = place.run("run", "fails.ipynb", "--out", "failed")
+    assert "cell 2 of 3, after" in done.err and "failed, 1 of 3 cells: ZeroDivisionError in cell 2: division by zero." in done.err
+    assert "ZeroDivisionError: division by zero (cell 2)" in place.run("jobs").out
+
+
+def test_who_stops_waiting_is_told_that_the_job_goes_on(waiting, capsys):
+    threading.Timer(0.5, signal.raise_signal, [signal.SIGINT]).start()
+    with pytest.raises(KeyboardInterrupt):
+        waiting.wait()
+    assert capsys.readouterr().err == f"Nobody waits any more; the job goes on. To end it: lab.job('{waiting.id}').cancel()\n"
+    assert waiting.state == "queued"
+
+
+def test_a_job_as_text_says_its_verdict(here):
+    record = json.loads((here / "told" / "run.json").read_text())
+    plain, page = lab.job(record["id"]).page()
+    assert "\nverdict: better: b beats a\n" in plain and "verdict: better: b beats a" in page
+
+
+def test_a_gate_takes_the_folder_of_a_tuning_job(here):
+    record = here / "out" / "3" / "run.json"  # a path that looks like NAME/VERSION
     record.parent.mkdir(parents=True)
     record.write_text(json.dumps({"state": "succeeded", "result": {"adapter": str(record.parent), "model": "echo"}}))
     rows = [{"q": f"say {number}", "a": f"say {number}"} for number in range(30)]

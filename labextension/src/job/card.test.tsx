@@ -22,6 +22,7 @@ const QUEUED: JobState = {
   cancelling: false,
   error: "",
   exit_code: null,
+  told: [],
   log: [],
   folder: "/jobs/x",
   notebook: "/jobs/x/notebook.ipynb",
@@ -111,6 +112,15 @@ test("the end names error, exit code, notebook and run", async () => {
   expect(element.querySelector(".ll-error")?.textContent).toBe("DeadKernelError: it died (cell 3)");
   expect([...element.querySelectorAll("dd")].map((each) => each.textContent)).toEqual(["138", "/jobs/x/notebook.ipynb", "abc"]);
   expect(element.querySelector("button")).toBeNull();
+});
+
+test("the end says the verdict, as text", async () => {
+  const { host, push } = kernel(RUNNING);
+  const element = await show(host);
+  push({ ...RUNNING, state: "succeeded", over: true, exit_code: 0, told: [["verdict", "better: <b>b</b> beats a"]] });
+  await soon();
+  expect(element.querySelector(".lj-told")?.textContent).toBe("verdictbetter: <b>b</b> beats a");
+  expect(element.querySelector(".lj-told b")).toBeNull();
 });
 
 test("without its kernel a card does not say that the job runs", async () => {

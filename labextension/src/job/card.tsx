@@ -45,6 +45,7 @@ export function JobView({ host }: { host: Host }) {
           {asked || job.cancelling ? "Cancelling …" : "Cancel"}
         </button>
       )}
+      {job?.over && <Pairs of={job.told} kind="lj-told" />}
       {job?.over && <Places job={job} />}
       {[job?.trouble, job?.silent, problem].filter(Boolean).map((text) => (
         <div class="ll-warn lj-text" role="alert">
@@ -108,16 +109,19 @@ function Places({ job }: { job: JobState }) {
     ["notebook", job.notebook],
     ["MLflow run", job.run_id ?? ""],
   ];
+  return <Pairs of={places.filter(([, text]) => text)} kind="lj-places" />;
+}
+
+function Pairs({ of: pairs, kind }: { of: [string, string][]; kind: string }) {
+  if (!pairs.length) return null;
   return (
-    <dl class="lj-places">
-      {places
-        .filter(([, text]) => text)
-        .map(([name, text]) => (
-          <div>
-            <dt>{name}</dt>
-            <dd>{text}</dd>
-          </div>
-        ))}
+    <dl class={`lj-pairs ${kind}`}>
+      {pairs.map(([name, text]) => (
+        <div>
+          <dt>{name}</dt>
+          <dd>{text}</dd>
+        </div>
+      ))}
     </dl>
   );
 }

@@ -19,6 +19,8 @@ export interface JobState {
   cancelling: boolean;
   error: string;
   exit_code: number | null;
+  /** Verdicts and what else its result says in one line: what it is called, and the line. */
+  told: [string, string][];
   log: string[];
   folder: string;
   notebook: string;

@@ -16,6 +16,7 @@ from llmops_lab.api.views._view import Answer
 from llmops_lab.errors import LabError, UnknownName
 from llmops_lab.escapes import inert
 from llmops_lab.flows.look_at_job import Seen, logs, why_waiting
+from llmops_lab.jobs.outcome import told
 from llmops_lab.redact import redact
 
 _SECONDS_BETWEEN = 0.5
@@ -84,6 +85,7 @@ class Card:
             "cancelling": seen.row.cancel_requested is not None and not seen.has_ended,
             "error": _error(seen),
             "exit_code": record.exit_code,
+            "told": [[name, redact(line)] for name, line in told(record.result)],
             "log": [line[:_LONGEST_LINE] for line in redact(logs(seen, _LINES)).splitlines()],
             "folder": str(seen.folder),
             "notebook": str(self._job.notebook),
@@ -114,11 +116,13 @@ def head(state: Mapping[str, Any]) -> str:
         parts.append(f"attempt {state['attempt']} of {state['attempts']}")
     if state["elapsed"] is not None:
         parts.append(duration(state["elapsed"]))
+    if not state["over"]:  # this text stays where it was written, and the job goes on
+        parts.append(f"as of {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC")
     return " · ".join(parts)
 
 
 def _details(state: Mapping[str, Any]) -> list[str]:
-    found = []
+    found = [f"{name}: {line}" for name, line in state["told"]]
     if state["error"]:
         found.append(state["error"])
     if state["silent"]:
@@ -138,10 +142,8 @@ def _error(seen: Seen) -> str:
     error = seen.record.error
     if not error:
         return ""
-    cell = error.get("cell")
-    return redact(f"{error.get('type', 'error')}: {error.get('message', '')}".strip())[:4000] + (
-        f" (cell {cell})" if cell is not None else ""
-    )
+    cell = f" (cell {seen.record.cells_done + 1})" if error.get("cell") is not None else ""
+    return redact(f"{error.get('type', 'error')}: {error.get('message', '')}".strip())[:4000] + cell
 
 
 def _elapsed(seen: Seen) -> float | None:
