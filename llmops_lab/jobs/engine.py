@@ -143,5 +143,5 @@ def _with_code(error: LabError) -> LabError:
     kind = type(type(error).__name__, (type(error), Exit), {"__module__": type(error).__module__})
     made: LabError = kind.__new__(kind, *error.args)
     made.__dict__.update(error.__dict__)
-    made.exit_code = error.exit_code  # type: ignore[misc]
+    made.exit_code = error.exit_code
     return made
