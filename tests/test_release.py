@@ -569,6 +569,11 @@ def test_the_history_is_laid_out_for_a_terminal_and_a_notebook(home):
     assert "promoted @dev: none -> 1" in repr(found) and "@dev -> 1" in repr(found) and "\x1b" not in repr(found)
     assert "<img" not in found._repr_html_() and "&lt;img" in found._repr_html_()
     assert list(found.frame()["what"]) == ["registered", "promoted"] and found.kind == "bundle"
+    assert 'style="text-align:left;white-space:nowrap">20' in found._repr_html_()
+    with pytest.raises(GateFailed):
+        lab.promote("bot", 1, "staging", gate=evidence(bot().digest, passed=False, suite="s" * 400, champion=1))
+    told = next(line for line in lab.history("bot") if line.what == "gate").why
+    assert told.startswith("failed against bot/1: sss") and len(told) > 400 and "s" * 300 not in repr(lab.history("bot"))
     with pytest.raises(UnknownName, match="Did you mean bot"):
         lab.history("bto")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+import re
 from collections.abc import Sequence
 
 from llmops_lab.escapes import inert
@@ -55,6 +56,13 @@ def note(parts: Sequence[str], warning: str = "") -> str:
     return f'<div style="{MUTED}">{" · ".join([*mark, *(html.escape(inert(part)) for part in parts)])}</div>'
 
 
+_TIME = re.compile(r"\d{4}-\d\d-\d\d( \d\d:\d\d(:\d\d)?)?")
+
+
+def _style(cell: str) -> str:
+    return f"text-align:left{';white-space:nowrap' if _TIME.fullmatch(cell) else ''}"  # a time breaks at each of its hyphens otherwise
+
+
 def table(columns: Sequence[str], lines: Sequence[Sequence[object]]) -> tuple[str, str]:
     """A table as text and as HTML. None stays empty; a cell is one line."""
     head = [inert(name) for name in columns]
@@ -62,5 +70,5 @@ def table(columns: Sequence[str], lines: Sequence[Sequence[object]]) -> tuple[st
     widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
     plain = "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in [head, *cells])
     titles = "".join(f'<th style="text-align:left">{html.escape(name)}</th>' for name in head)
-    body = "".join("<tr>" + "".join(f'<td style="text-align:left">{html.escape(cell)}</td>' for cell in line) + "</tr>" for line in cells)
+    body = "".join("<tr>" + "".join(f'<td style="{_style(cell)}">{html.escape(cell)}</td>' for cell in line) + "</tr>" for line in cells)
     return plain, f"<table><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table>"

@@ -10,7 +10,7 @@ from typing import Any
 
 from llmops_lab import settings as _settings
 from llmops_lab.api.display import literal, note, table
-from llmops_lab.errors import BadInput
+from llmops_lab.errors import BadInput, clipped
 from llmops_lab.escapes import inert
 from llmops_lab.flows import bundle as bundles
 from llmops_lab.flows import history as histories
@@ -239,8 +239,12 @@ class History:
         return table(("#", "when (UTC)", "who", "what", "why"), [_line(move) for move in self])
 
 
+_SHOWN = 300  # characters of a reason; frame() has all of them
+
+
 def _line(move: Move) -> tuple[Any, ...]:
-    why = [move.why, f"approved by {move.approver}" if move.approver else "", f"gate: entry {move.gate}" if move.gate else ""]
+    gate = f"gate: entry {move.gate}" if move.gate else f"run {move.run_id[:8]}" if move.run_id else ""
+    why = [clipped(move.why, _SHOWN), f"approved by {move.approver}" if move.approver else "", gate]
     return move.seq, move.at[:19].replace("T", " "), move.actor, _what(move), "; ".join(part for part in why if part)
 
 

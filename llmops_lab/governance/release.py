@@ -19,7 +19,7 @@ class Move:
     """One line of an alias' history. ``what``: promoted, rolled_back, refused, abandoned, retired, gate, registered or elsewhere.
 
     ``elsewhere``: another tool moved the alias, so nobody knows who and when. ``at`` is ISO 8601 in UTC. ``gate`` is the number of the
-    audit entry that holds the evidence.
+    audit entry that holds the evidence, ``run_id`` a gate's run in MLflow.
     """
 
     seq: int | None
@@ -32,6 +32,7 @@ class Move:
     approver: str
     why: str
     gate: int | None
+    run_id: str = ""
 
 
 def moves(entries: Iterable[Entry], alias: str) -> list[Entry]:
@@ -114,7 +115,8 @@ def _move(entry: Entry) -> Move:
     body: dict[str, Any] = dict(entry.body)
     why = body.get("reason") or body.get("why") or ""
     if entry.kind == "gate":
-        why = f"{'passed' if body.get('passed') else 'failed'}{': ' if why else ''}{why}"
+        against = ((body.get("result") or {}).get("champion") or {}).get("name") or "no champion"
+        why = f"{'passed' if body.get('passed') else 'failed'} against {against}{': ' if why else ''}{why}"
     return Move(
         seq=entry.seq,
         at=entry.at,
@@ -126,6 +128,7 @@ def _move(entry: Entry) -> Move:
         approver=str(body.get("approver") or ""),
         why=str(why),
         gate=body.get("gate"),
+        run_id=str(body.get("run_id") or ""),
     )
 
 
