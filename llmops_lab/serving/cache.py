@@ -10,12 +10,14 @@ from llmops_lab.errors import StoreError
 from llmops_lab.records import Reply, Request, digest, to_json
 from llmops_lab.redact import Redactor
 from llmops_lab.serving.http import Headers
+from llmops_lab.serving.protocol import choices_of
 from llmops_lab.serving.release import Release
 from llmops_lab.store._writer import Write
 from llmops_lab.store.ledger import Ledger
 from llmops_lab.store.served import kept_reply, reply_row
 
 _IN_MEMORY = 4096
+_WHOLE = frozenset({"stop", "length", "tool_calls"})  # how a choice ends that a filter or a fault did not end
 _ROWS_S = 0.2  # as in journal: one commit for all that come in this time
 
 
@@ -52,7 +54,8 @@ class Cache:
 
     def keep(self, key: str, release: Release, reply: Reply) -> None:
         """Keep a whole reply. One that holds a secret is not kept: masked it would be another reply."""
-        if reply.finish_reason not in ("stop", "length", "tool_calls") or self._redact(body := to_json(reply)) != body:
+        ends = {choice["finish_reason"] for choice in choices_of(reply)}
+        if not ends <= _WHOLE or self._redact(body := to_json(reply)) != body:
             return
         self._remember(key, reply)
         self._rows.append(reply_row(key, release.name, reply))

@@ -89,9 +89,10 @@ class Desk:
         if self._in_flight > MOST_IN_FLIGHT:
             message = f"{MOST_IN_FLIGHT} requests are being answered. Try again in a moment."
             raise ApiError(503, message, code="overloaded", kind="api_error", retry_after=1.0)
-        visit.holder = await self.gate.admit(visit.headers)
-        if visit.holder is not None:
-            visit.call.key_id, visit.call.key_name = visit.holder.key.id, visit.holder.key.name
+        holder = visit.holder = await self.gate.known(visit.headers)
+        if holder is not None:
+            visit.call.key_id, visit.call.key_name = holder.key.id, holder.key.name
+            holder.count()
         visit.wanted = asked(await http.read_body(receive, visit.headers))
         visit.call.stream = visit.wanted.stream
         release = visit.release = self.shelf.enter(visit.wanted.model)

@@ -81,13 +81,18 @@ class Gate:
             self.problem = ""
 
     async def admit(self, headers: Headers) -> Holder | None:
-        """The key that a request came with; None while there are none. Raises ApiError 401, 403 or 429."""
-        if not self.guarded:
-            _check_host(headers)
-            return None
-        holder = await self.holder(headers)
-        holder.count()
+        """The key that a request came with, which it counts against; None while there are none. Raises ApiError 401, 403 or 429."""
+        holder = await self.known(headers)
+        if holder is not None:
+            holder.count()
         return holder
+
+    async def known(self, headers: Headers) -> Holder | None:
+        """The same, not counted yet. Raises ApiError 401 or 403."""
+        if self.guarded:
+            return await self.holder(headers)
+        _check_host(headers)
+        return None
 
     async def holder(self, headers: Headers) -> Holder:
         """The key that a request came with, not counted against its rate. Raises ApiError 401."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import ipaddress
 import math
@@ -46,8 +47,10 @@ def bound(host: str, port: int) -> socket.socket:
         made.listen(1024)
     except (OSError, OverflowError) as error:
         made.close()
-        said = getattr(error, "strerror", None) or error
-        raise BadInput(f"{host}:{port} cannot be used: {said}. Name another port with --port; 0 takes any that is free.") from error
+        said = str(getattr(error, "strerror", None) or error).rstrip(".")
+        elsewhere = isinstance(error, socket.gaierror) or getattr(error, "errno", None) == errno.EADDRNOTAVAIL
+        hint = "Name an address of this machine with --host" if elsewhere else "Name another port with --port; 0 takes any that is free"
+        raise BadInput(f"{host}:{port} cannot be used: {said}. {hint}.") from error
     made.setblocking(False)
     return made
 

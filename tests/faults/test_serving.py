@@ -231,6 +231,7 @@ def test_a_rate_is_kept_to(guarded):
     answers = [served.send("/v1/chat/completions", body(served.names[0]), key=slow) for _ in range(4)]
     assert [status for status, _, _ in answers] == [200, 200, 429, 429]
     assert json.loads(answers[-1][2])["error"]["code"] == "rate_limit_exceeded" and 0 < int(answers[-1][1]["retry-after"]) <= 60
+    assert served.counter("llmops_lab_errors_total", kind="rate_limit_exceeded", key="slow") == 2
     assert served.send("/v1/chat/completions", body(served.names[0]))[0] == 200
 
 
