@@ -117,8 +117,12 @@ def tune(planned: Planned, *, resume: bool = True, tell: Tell | None = None) -> 
         )  # fmt: skip
         folder = _placed(made, planned.work.parent.parent / "tuned" / trained.digest[:16])
         shutil.rmtree(planned.work)
-    model = f"hf:{folder}" if planned.recipe.method == "full" else f"{planned.base.spec}+{folder}"
-    return Tuned(model, folder, trained.digest, dataclasses.replace(trained, folder=folder), planned)
+    return Tuned(model_of(planned, folder), folder, trained.digest, dataclasses.replace(trained, folder=folder), planned)
+
+
+def model_of(planned: Planned, folder: Path) -> str:
+    """The spec by which what was trained into a folder is asked."""
+    return f"hf:{folder}" if planned.recipe.method == "full" else f"{planned.base.spec}+{folder}"
 
 
 def _placed(made: Path, folder: Path) -> Path:

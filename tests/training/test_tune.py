@@ -208,6 +208,21 @@ def test_a_training_that_had_stopped_early_and_was_killed_before_it_was_saved_do
     assert resumed.digest == whole.digest
 
 
+def test_a_sweep_goes_on_after_a_failed_training_and_trains_nothing_twice(sets, home):
+    recipes = sweep.recipes("tiny", {"learning_rate": [0.003, 1e9, 0.001]}, method="full", epochs=1, patience=0)
+    plans = {label: tune.plan("tiny", sets, recipe) for label, recipe in recipes.items()}
+    said = []
+    tuned, failed = sweep.trained(plans, tell=said.append)
+    assert list(tuned) == ["learning_rate=0.003", "learning_rate=0.001"] and list(failed) == ["learning_rate=1000000000.0"]
+    assert "the loss is" in failed["learning_rate=1000000000.0"] and "failed, the others go on" in said[1]
+    (home / "tuned" / tuned["learning_rate=0.001"].folder.name / "model.safetensors").write_bytes(b"no weights any more")
+    again, _ = sweep.trained({label: plans[label] for label in tuned}, tell=said.append)
+    assert again["learning_rate=0.003"] == tuned["learning_rate=0.003"] and "trained by an earlier sweep" in said[3]
+    assert again["learning_rate=0.001"].digest == tuned["learning_rate=0.001"].digest and "steps" in said[4]
+    with pytest.raises(LabError, match=r"no training came to its end\. learning_rate=1000000000\.0: LabError: the loss is"):
+        sweep.trained({label: plans[label] for label in failed}, tell=said.append)
+
+
 def test_what_is_chosen_where_nothing_is_asked_suits_the_size():
     assert (tune.recipe_for("tiny").learning_rate, tune.recipe_for("tiny").alpha) == (3e-3, 32)
     assert tune.recipe_for("tiny", learning_rate=0.5, alpha=7) == sft.Recipe(learning_rate=0.5, alpha=7)
@@ -238,3 +253,7 @@ def test_a_sweep_has_a_recipe_for_each_combination_and_only_verdicts_make_a_winn
         level.winner is None and level.level == ("b", "c") and "no verdict sets it apart from c. Worse by their verdicts: a." in str(level)
     )
     assert str(sweep.settled("b", ["a", "b"], [verdict("a", "equivalent")])).startswith("None is distinguishable from the others: b has")
+    rose = sweep.settled("b", ["a", "b"], [verdict("a", "worse"), verdict("base", "worse")], base="base")
+    assert rose.gained and str(rose) == "b won: each of the other 1 is worse by its verdict. It is better than the base."
+    flat = sweep.settled("b", ["b"], [verdict("base", "inconclusive")], base="base")
+    assert str(flat) == "b is the only one that came to its end. No verdict says that b is better than the base."

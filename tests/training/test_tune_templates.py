@@ -63,6 +63,7 @@ def test_sweep_ends_with_who_won_or_that_nobody_did(place):
     assert done.returncode == 0 and record["state"] == "succeeded", done.stderr
     result = record["result"]
     assert result["winner"] is None and set(result["level"]) == {"rank=2", "rank=4"} and "distinguishable" in result["verdict"]
+    assert "No verdict says that rank=" in result["verdict"] and result["failed"] == {}
     assert set(result["means"]) == {"base", "rank=2", "rank=4"} and result["recipe"]["rank"] == int(result["leader"][-1])
 
 
