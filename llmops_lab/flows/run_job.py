@@ -13,9 +13,8 @@ from typing import Any
 
 from llmops_lab.errors import BadInput, LabError, StoreError
 from llmops_lab.flows.settle_job import settle, side_folder
-from llmops_lab.jobs import gpus, kernels, notebook, outcome, parameters, process, watch
+from llmops_lab.jobs import gpus, kernels, lean, notebook, outcome, parameters, process, watch
 from llmops_lab.jobs.attempt import Plan, Progress, execute
-from llmops_lab.jobs.lean import loading, spare_grammar
 from llmops_lab.jobs.outcome import Outcome
 from llmops_lab.jobs.record import RUN_FILE, JobRecord, now, read_record, write_whole
 from llmops_lab.jobs.teller import Heard, Pulse, Room, Teller
@@ -35,7 +34,7 @@ def run(
     ``kernel``: the class that starts the kernel, in place of the usual one. ``file``: the record's name. ``nb``: its notebook,
     parameters and all, where that is not read from the folder. ``on_event`` gets ``{"kind", "record"}`` and, of an output, ``text``.
     """
-    spare_grammar()
+    lean.load()
     folder = folder.absolute()
     record = read_record(folder, file)
     ledger = open_ledger(settings)
@@ -57,7 +56,7 @@ def run(
 
 def _settled(teller: Teller, ledger: Ledger, settings: Settings) -> JobRecord:
     try:
-        with loading():
+        with lean.loading():
             return settle(ledger, settings, teller.folder, teller.record, file=teller.file)
     except StoreError:  # run.json holds the end; whoever looks next tells the ledger, which says until then that this process ran it
         return read_record(teller.folder, teller.file)

@@ -28,15 +28,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llmops_lab.jobs import gpus
+from llmops_lab.jobs import gpus, lean
 
 _HEAD = struct.Struct("!I")
 _DEATHS = 3
 _MODULES = (
-    "nbclient.client",
-    "nbformat.v4",
-    "jupyter_client.asynchronous",
-    "jupyter_client.provisioning.local_provisioner",
+    *lean.NEEDED,
     "ipykernel.kernelapp",
     "ipykernel.kernelspec",
     "ipykernel.ipkernel",
