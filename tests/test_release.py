@@ -614,6 +614,14 @@ def test_audit_verify_finds_a_changed_byte_and_a_log_that_was_cut_off(home, caps
     assert json.loads(capsys.readouterr().out)["faults"][0].startswith("entry 1: its content no longer has the hash")
 
 
+def test_cutting_off_the_promotion_of_a_prompt_is_found_too(home, capsys):
+    lab.promote("qa", 1, "dev")
+    assert main(["audit", "verify"]) == 0 and capsys.readouterr().err == ""
+    with sqlite3.connect(home / "lab.db") as ledger:
+        ledger.execute("DELETE FROM audit WHERE seq = (SELECT max(seq) FROM audit)")
+    assert main(["audit", "verify"]) == 1 and "is gone, and MLflow (qa) has seen it" in capsys.readouterr().out
+
+
 def test_cutting_off_a_refused_try_or_a_gate_is_found_too(home, capsys):
     made = bot()
     lab.promote("bot", 1, "dev")

@@ -157,8 +157,16 @@ class Registry:
 
     def saw(self, name: str, alias: str, head: Head) -> None:
         """Keep an entry of the audit log beside the alias that it moved, or elsewhere: who cuts the log off has to change it here too."""
+        from mlflow.exceptions import MlflowException
+
+        tag = (f"{HEAD_TAG}{alias}", f"{head.log}:{head.seq}:{head.hash}")
         with connect.answering(self._settings) as client:
-            client.set_registered_model_tag(name, f"{HEAD_TAG}{alias}", f"{head.log}:{head.seq}:{head.hash}")
+            try:
+                client.set_registered_model_tag(name, *tag)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+                client.set_prompt_tag(name, *tag)  # which the call above does not find
 
     def retire(self, name: str, version: int, said: str) -> None:
         """Mark a version as retired."""
