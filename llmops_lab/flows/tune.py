@@ -6,7 +6,7 @@ import dataclasses
 import shutil
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from llmops_lab import settings as _settings
@@ -147,6 +147,11 @@ def as_record(tuned: Tuned) -> dict[str, Any]:
         "train_rows": len(planned.rows),
         "train_digest": planned.rows.digest,
         "validation_rows": len(planned.sets.validation),
+        "sets": {
+            name: {"rows": len(each), "digest": each.digest, "source": PurePath(each.source).name}
+            for name in ("train", "replay", "validation", "test", "general")
+            if (each := getattr(planned.sets, name))
+        },
         "validation_loss": trained.best,
         "steps": trained.last_step,
         "stopped_early": trained.stopped_early,

@@ -28,7 +28,7 @@ def text(tuned: Mapping[str, Any], *, verdicts: Sequence[tuple[str, str]], leaks
     kind = "All weights" if method == "full" else f"A {method.replace('lora', 'LoRA').replace('qLoRA', 'QLoRA')} adapter"
     ended = ", stopped early: the validation loss had ceased to fall" if tuned["stopped_early"] else ""
     loss = "none was measured" if tuned["validation_loss"] is None else f"{tuned['validation_loss']:.4f} at its best"
-    rows, checked = f"{tuned['train_rows']} training rows (replay included)", f"{tuned['validation_rows']} for validation"
+    named = [f"{name}: {each['rows']:,} rows, digest `{each['digest'][:16]}`, {each['source']}" for name, each in tuned["sets"].items()]
     spent = f"{tuned['seconds']:.0f} s, {tuned['cpu_seconds']:.0f} s of CPU, {tuned['peak_memory'] >> 20} MB at the peak"
     lines = [
         "---",
@@ -47,8 +47,9 @@ def text(tuned: Mapping[str, Any], *, verdicts: Sequence[tuple[str, str]], leaks
         "",
         "## What it learnt from",
         "",
-        f"- {rows}, digest `{tuned['train_digest'][:16]}`; {checked}.",
-        *(f"- Leak check, {each}." for each in leaks),
+        *(f"- {each}" for each in named),
+        f"- trained on: {tuned['train_rows']:,} rows, replay included and mixed, digest `{tuned['train_digest'][:16]}`",
+        *(f"- leak check, {each}" for each in leaks),
         "",
         "## How it was trained",
         "",
@@ -64,7 +65,8 @@ def text(tuned: Mapping[str, Any], *, verdicts: Sequence[tuple[str, str]], leaks
         "",
         "## Limits",
         "",
-        "What the rows above do not show was not checked: other tasks, other languages, safety. A base model's limits and licence stay.",
+        "What the rows above do not show was not checked: other tasks, other languages, safety. A base model's limits stay.",
+        "The licence is not known: nobody recorded one. Those of the base and of the rows hold; ask where they came from.",
         "",
     ]
     return "\n".join(lines)

@@ -72,6 +72,31 @@ def test_an_adapter_comes_out_that_answers_and_is_told_to_mlflow_with_all_that_i
     assert len(client.get_metric_history(result["run_id"], "loss")) == sum(step.loss is not None for step in tuned.trained.steps)
     logged = {file.path for file in client.list_artifacts(result["run_id"], "model")}
     assert {"model/adapter_model.safetensors", "model/adapter_config.json", "model/README.md"} <= logged
+    for name in ("train", "validation", "test", "general", "replay"):
+        kept = result["sets"][name]
+        assert f"- {name}: {len(getattr(sets, name))} rows, digest `{getattr(sets, name).digest[:16]}`, {name_of(name)}" in card, kept
+    assert "- trained on: 32 rows" in card and "The licence is not known" in card
+    assert (
+        _as_peft_answers(client.download_artifacts(result["run_id"], "model"), "Hello")
+        == lab.ask("Hello", model=tuned.model, params={"max_tokens": 12, "temperature": 0}, track=False).text
+    )
+
+
+def name_of(name):
+    return {"train": "train.jsonl", "replay": "replay.jsonl"}.get(name, "test.jsonl")
+
+
+def _as_peft_answers(adapter, text):
+    """What the adapter in MLflow answers, by transformers and peft alone."""
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model_folder("tiny"))
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(model_folder("tiny"), dtype="float32"), adapter)
+    asked = tokenizer.apply_chat_template([{"role": "user", "content": text}], add_generation_prompt=True, tokenize=False)
+    ids = tokenizer(asked, add_special_tokens=False, return_tensors="pt")
+    written = model.generate(input_ids=ids["input_ids"], attention_mask=ids["attention_mask"], max_new_tokens=12, do_sample=False)
+    return tokenizer.decode(written[0, ids["input_ids"].shape[1] :], skip_special_tokens=True).removeprefix(" ")
 
 
 @pytest.mark.parametrize("method", ["qlora", "full"])
