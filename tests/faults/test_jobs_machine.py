@@ -29,7 +29,7 @@ for number in range(4000):
     time.sleep(0.2)
 """
 LOOK = "from llmops_lab import settings; from llmops_lab.flows.reap_jobs import reap; print(*(each.id for each in reap(settings.load())))"
-ELSEWHERE = ["unshare", "--uts", "--pid", "--fork", "--mount-proc", "sh", "-c", 'hostname elsewhere; exec "$0" -c "$1"', sys.executable]
+ELSEWHERE = ["unshare", "--uts", "--pid", "--fork", "--mount-proc", "sh", "-c", 'hostname elsewhere && exec "$0" -c "$1"', sys.executable]
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +37,14 @@ def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("machine")
     (folder / "pyproject.toml").write_text("")
     return folder
+
+
+def needs(command, what):
+    """Run it; where this machine does not let a test do that, the test is skipped, and says what for."""
+    try:
+        subprocess.run(command, capture_output=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"this machine does not let a test have {what}: {error} {getattr(error, 'stderr', b'').decode()}")
 
 
 def ledger_of(place):
@@ -56,8 +64,7 @@ def looked_at_from_elsewhere(place):
 @pytest.fixture(scope="module")
 def asleep(place):
     """Two jobs whose runners stood still, were taken for dead elsewhere, and go on; a later job has the folder of the second."""
-    if subprocess.run([*ELSEWHERE[:-1], "true", ""], capture_output=True, check=False).returncode:
-        pytest.skip("this machine lets nobody have another host name and processes of its own (unshare)")
+    needs([*ELSEWHERE[:-1], "true", ""], "another host name and processes of its own")
     both = [Job(place, name, "1", TICKS, "2") for name in ("first", "second")]
     for job in both:
         job.begun(1, "tick")
@@ -121,9 +128,7 @@ def disk(place):
     def mount(name):
         folder = place / name
         folder.mkdir()
-        done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", folder], capture_output=True, text=True, check=False)
-        if done.returncode:
-            pytest.skip(f"this machine lets nobody mount a disk: {done.stderr.strip()}")
+        needs(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", folder], "a disk of its own")
         made.append(folder)
         return folder
 
