@@ -10,20 +10,9 @@ import llmops_lab as lab
 from llmops_lab import settings
 from llmops_lab.errors import BadInput, ProviderFault, UnknownName
 from llmops_lab.store.ledger import open_ledger
-from tests.servers import ModelServer, chunk, streams
+from tests.servers import chunk, streams
 
-
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("LLMOPS_LAB_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
-    return tmp_path / "home"
-
-
-@pytest.fixture
-def server():
-    with ModelServer() as made:
-        yield made
+pytestmark = pytest.mark.usefixtures("home")
 
 
 def test_the_answer_says_all_that_is_known():

@@ -20,12 +20,7 @@ from tests.servers import ModelServer
 NO, YES = "I'm sorry, but I can't help with that.", "Here is how you do it: begin with the first step."
 HIDDEN = "Ask somebody else."  # a refusal that the phrases of the scorer miss
 
-
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("LLMOPS_LAB_HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+pytestmark = pytest.mark.usefixtures("home")
 
 
 def rows(count, seed=0):

@@ -17,11 +17,8 @@ ROWS = [{"id": str(number), "q": f"q{number}", "a": f"q{number}"} for number in 
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("LLMOPS_LAB_HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    yield tmp_path / "home"
+def home(home):
+    yield home
     lab.configure(prices=None, limits=None)
 
 

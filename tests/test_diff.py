@@ -14,13 +14,7 @@ from llmops_lab.store.ledger import open_ledger
 
 ROWS = [{"id": f"r{number:03}", "question": f"What is {number}?", "queue": "even" if number % 2 == 0 else "odd"} for number in range(60)]
 
-
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("LLMOPS_LAB_HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return tmp_path / "home"
+pytestmark = pytest.mark.usefixtures("home")
 
 
 def right(reply, row):

@@ -11,13 +11,7 @@ from tests.servers import ModelServer
 
 ROWS = [{"id": str(number), "question": f"What is {number} plus 1?", "answer": f"What is {number} plus 1?"} for number in range(12)]
 
-
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("LLMOPS_LAB_HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return tmp_path / "home"
+pytestmark = pytest.mark.usefixtures("home")
 
 
 def ask(**changes):

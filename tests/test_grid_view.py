@@ -25,13 +25,7 @@ KINDS = ["hardware", "billing", None]
 ROWS = [{"id": f"r{n}", "question": f"Why {n}?", "kind": KINDS[n % 3], "size": n * 1.5, "answer": f"Why {n}?"} for n in range(40)]
 PROMPTS = {"plain": "{{ question }}", "steps": "Think. {{ question }}"}
 
-
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("LLMOPS_LAB_HOME", str(tmp_path / "home"))
-    for name in ("MLFLOW_TRACKING_URI", "LLMOPS_LAB_LEDGER"):
-        monkeypatch.delenv(name, raising=False)
-    return tmp_path / "home"
+pytestmark = pytest.mark.usefixtures("home")
 
 
 def third(reply, row):

@@ -21,11 +21,8 @@ POLITE = "The reply is polite."
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("LLMOPS_LAB_HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    yield tmp_path / "home"
+def home(home):
+    yield home
     lab.configure(prices=None, limits=None, retries=None, concurrency=None, timeout=None)
 
 

@@ -14,11 +14,7 @@ from tests.servers import ModelServer
 
 ROWS = [{"id": str(number), "question": f"q{number}", "reply": f"The answer is {number}. It is short."} for number in range(40)]
 
-
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("LLMOPS_LAB_HOME", str(tmp_path / "home"))
+pytestmark = pytest.mark.usefixtures("home")
 
 
 def part(name, asked):

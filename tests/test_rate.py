@@ -8,12 +8,7 @@ from llmops_lab.errors import BadInput, Conflict, UnknownName
 TONE = lab.Rubric("How polite is the reply?", levels={1: "rude: insults", 2: "plain: no word too many", 3: "warm: thanks, offers help"})
 ROWS = [{"id": str(number), "reply": f"reply {number}", "other": f"other {number}", "ask": f"question {number}"} for number in range(6)]
 
-
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("LLMOPS_LAB_HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+pytestmark = pytest.mark.usefixtures("home")
 
 
 def single(**changes):

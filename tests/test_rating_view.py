@@ -17,12 +17,7 @@ ROWS = [
 ]
 LEVELS = {1: "rude", 2: "plain", 3: "kind"}
 
-
-@pytest.fixture(autouse=True)
-def _home(tmp_path, monkeypatch):
-    monkeypatch.setenv("LLMOPS_LAB_HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("LLMOPS_LAB_LEDGER", raising=False)
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("home")
 
 
 def pairs(**given):

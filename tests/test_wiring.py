@@ -15,13 +15,7 @@ from tests.servers import ModelServer
 
 ROWS = [{"id": str(number), "question": f"Q{number}", "answer": "yes" if number % 3 else "no"} for number in range(60)]
 
-
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("LLMOPS_LAB_HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return tmp_path / "home"
+pytestmark = pytest.mark.usefixtures("home")
 
 
 @pytest.fixture

@@ -92,17 +92,6 @@ def seeded():
     return random.Random(seed), f"LLMOPS_LAB_SEED={seed}"
 
 
-@pytest.fixture
-def home(tmp_path, monkeypatch):
-    """An empty ledger's folder for grids of this very process; nothing of the machine's own settings."""
-    for name in list(os.environ):
-        if name.startswith(("LLMOPS_LAB_", "MLFLOW_TRACKING_URI", "OPENAI_")) and name not in ("LLMOPS_LAB_FULL", "LLMOPS_LAB_SEED"):
-            monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("LLMOPS_LAB_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
-
-
 def pytest_collection_modifyitems(items):
     for item in items:
         if Path(item.path).is_relative_to(Path(__file__).parent):

@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 
 import llmops_lab as lab
-from tests.servers import BEHAVIOURS, FAULTS, ModelServer, chunk, completion, refuses, replies, streams
+from tests.servers import BEHAVIOURS, FAULTS, chunk, completion, refuses, replies, streams
 
 PRICE = {"input": 1_000_000.0, "output": 10_000_000.0}  # 1 USD for a token that goes in, 10 USD for one that comes out
 STREAMED = ("stream cut, until close", "stream cut, chunked", "stream cut, content length", "stalled stream")
@@ -41,12 +41,6 @@ FINAL = {
     "429_quota": "rate_limited",
     "content_filter": "content_filter",
 }
-
-
-@pytest.fixture
-def server():
-    with ModelServer() as server:
-        yield server
 
 
 def run(server, texts, **changes):

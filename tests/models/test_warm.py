@@ -13,11 +13,7 @@ from llmops_lab.models.tiny import FOLDER
 HF = f"hf:{FOLDER}"
 ROWS = [{"id": str(number), "question": f"What is {number} plus {number % 7}?"} for number in range(40)]
 
-
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("LLMOPS_LAB_HOME", str(tmp_path / "home"))
+pytestmark = pytest.mark.usefixtures("home")
 
 
 @pytest.fixture

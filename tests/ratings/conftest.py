@@ -1,7 +1,5 @@
 """Queues in an empty ledger, on a SQLite file and on a real PostgreSQL server."""
 
-import shutil
-
 import pytest
 
 from llmops_lab.api.queue import Queue
@@ -30,20 +28,3 @@ def make(ledger):  # noqa: F811
         return Queue(ledger, make_queue(ledger, name, spec, rows(number, sides), limit=limit, repeats=repeats))
 
     return made
-
-
-@pytest.fixture
-def home(tmp_path, monkeypatch):
-    """An empty project; nothing of the machine's own settings."""
-    for name in ("LLMOPS_LAB_LEDGER", "LLMOPS_LAB_REVIEWER", "MLFLOW_TRACKING_URI"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("LLMOPS_LAB_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
-
-
-@pytest.fixture
-def mlflow_store(home, empty_mlflow):
-    """The same with MLflow's store in it, empty."""
-    home.mkdir()
-    return shutil.copy(empty_mlflow / "mlflow.db", home / "mlflow.db")

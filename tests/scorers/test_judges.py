@@ -20,11 +20,7 @@ from tests.servers import ModelServer, refuses, replies
 YES_NO = Form({"no": (False, False), "yes": (True, True)}, (0.0, 1.0))
 ROW = {"id": "7", "question": "Where is Rome?", "secret_label": "good"}
 
-
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("LLMOPS_LAB_HOME", str(tmp_path / "home"))
+pytestmark = pytest.mark.usefixtures("home")
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -20,12 +20,7 @@ from tests.servers import ModelServer, completion, replies
 ROW = {"id": "1", "input": "Where is Rome?", "context": ["Rome is in Italy."], "retrieval_context": ["Rome is in Italy."]}
 REPLY = Reply("Rome is in Italy.", "stop")
 
-
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("LLMOPS_LAB_HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+pytestmark = pytest.mark.usefixtures("home")
 
 
 def filled(schema, top):

@@ -1,7 +1,5 @@
 """Every test of the ledger that asks for ``place`` runs twice: on a SQLite file, and on a real PostgreSQL server."""
 
-import os
-import shutil
 import socket
 
 import pytest
@@ -58,21 +56,3 @@ def opened():
 @pytest.fixture
 def ledger(opened, place):
     return opened(place)
-
-
-@pytest.fixture
-def mlflow_store(home, empty_mlflow):
-    """MLflow's store, empty, where a grid will look for it."""
-    home.mkdir()
-    return shutil.copy(empty_mlflow / "mlflow.db", home / "mlflow.db")
-
-
-@pytest.fixture
-def home(tmp_path, monkeypatch):
-    """A ledger's folder for whole grids; nothing of the machine's own settings."""
-    for name in list(os.environ):
-        if name.startswith(("LLMOPS_LAB_", "MLFLOW_TRACKING_URI")) and name != "LLMOPS_LAB_FULL":
-            monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("LLMOPS_LAB_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
