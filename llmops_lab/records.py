@@ -68,7 +68,7 @@ def _build(kind: type[R], data: Mapping[str, Any]) -> R:
             values[name] = tuple(_build(cls, each) for each in item)
     if kind in (Message, Turn) and isinstance(values.get("content"), list):
         values["content"] = tuple(values["content"])
-    for name in ("tool_calls", "logprobs", "choices"):
+    for name in ("tool_calls", "logprobs", "choices", "tools"):
         if isinstance(values.get(name), list):
             values[name] = tuple(values[name])
     return kind(**values)

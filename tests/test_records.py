@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from llmops_lab.records import Score, is_missing, nan_as_null
+from llmops_lab.records import Message, Relayed, Request, Score, Turn, Usage, digest, from_json, is_missing, nan_as_null, to_json
 
 
 def test_what_is_not_a_number_is_null_wherever_it_stands_and_the_rest_stays():
@@ -26,3 +26,13 @@ def test_a_gap_of_a_table_is_missing(value):
 @pytest.mark.parametrize("value", ["", 0, 0.0, False, float("inf"), [], "NaN"])
 def test_a_value_is_not_missing(value):
     assert not is_missing(value)
+
+
+def test_turns_and_relayed_replies_come_back_from_json_and_plain_messages_keep_their_digest():
+    call = {"id": "1", "type": "function", "function": {"name": "a", "arguments": "{}"}}
+    request = Request((Message("user", "hi"), Turn("assistant", "", {"content": None, "tool_calls": [call]})))
+    assert from_json(Request, to_json(request)) == request
+    relayed = Relayed("hi", "stop", Usage(1, 2), choices=({"index": 0, "message": {"content": "hi"}},), more={"usage": {"a": 1}})
+    assert from_json(Relayed, to_json(relayed)) == relayed
+    plain = {"messages": [{"role": "user", "content": "hi"}], "params": {}, "schema": None, "tools": []}
+    assert digest(Request((Message("user", "hi"),))) == digest(plain)

@@ -60,8 +60,9 @@ class Metrics:
     """Counters of one server, in a registry of their own."""
 
     def __init__(self) -> None:
-        from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+        from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
+        disable_created_metrics()  # a line each for when a counter began: twice the page, and nobody reads it
         self._registry = CollectorRegistry()
         self._serving: dict[str, tuple[str, str, str]] = {}
         self._bound: dict[tuple[str, str], _Bound] = {}
