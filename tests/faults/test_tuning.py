@@ -82,7 +82,7 @@ def test_a_killed_tuning_goes_on_to_the_same_adapter(folder, uninterrupted):
         tuning = Tuning(folder, home)
         tuning.kill_at(chance.randint(5, 20))
         sealed = sorted(int(path.parent.name.split("-")[1]) for path in tuning.work.glob("*/checkpoint-*/sealed.json"))
-        if number % 2 and len(sealed) > 1:  # a checkpoint that was cut off in the writing is passed over
+        if number % 2 == 0 and len(sealed) > 1:  # a checkpoint that was cut off in the writing is passed over
             newest = next(tuning.work.glob(f"*/checkpoint-{sealed.pop()}/optimizer.pt"))
             newest.write_bytes(newest.read_bytes()[:1000])
         again = Tuning(folder, home).end()
