@@ -223,7 +223,7 @@ def test_a_running_jobs_folder_is_not_another_ones(place):
     job = Job(place, "taken", "1", SLOW.replace("range(40)", "range(4000)"), "2").begun(1, "tick")
     command = [*PAPERMILL, "taken.ipynb", "taken/notebook.ipynb"]
     second = Job(place, "taken", "1", command=command)
-    assert second.code() == 1 and "which is running" in second.errors
+    assert second.code() == 2 and "which is running" in second.errors
     assert job.signal(signal.SIGTERM).code() == 130
     told(job, "cancelled", 130, 1, [OK, FAILED, PENDING])
 
