@@ -232,7 +232,8 @@ class History:
     @property
     def _head(self) -> str:
         where = ", ".join(f"@{alias} -> {version}" for alias, version in self.now.items())
-        return f"{self.kind} {self._story.found.name}, {self._story.found.latest} versions; {where or 'no alias points at one'}"
+        latest = self._story.found.latest
+        return f"{self.kind} {self._story.found.name}, {latest} version{'' if latest == 1 else 's'}; {where or 'no alias points at one'}"
 
     @property
     def _table(self) -> tuple[str, str]:

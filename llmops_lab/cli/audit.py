@@ -51,4 +51,6 @@ def _line(entry: audit.Entry) -> str:
     what = f"{entry.name}/{body['version']}" if body.get("version") else entry.name
     alias = f" @{body['alias']}" if body.get("alias") else ""
     reason = f": {body['reason']}" if body.get("reason") else ""
-    return f"{entry.seq}  {entry.at[:19]}  {entry.actor}  {entry.kind} {what}{alias}{reason}"
+    if entry.kind == "gate":
+        reason = f": {'passed' if (body.get('result') or {}).get('passed') else 'failed'}"
+    return f"{entry.seq}  {entry.at[:19]}Z  {entry.actor}  {entry.kind} {what}{alias}{reason}"

@@ -122,7 +122,7 @@ def test_a_job_as_text_says_its_verdict(here):
     assert "\nverdict: better: b beats a\n" in plain and "verdict: better: b beats a" in page
 
 
-def test_a_gate_takes_the_folder_of_a_tuning_job(here):
+def test_a_gate_takes_the_folder_of_a_tuning_job(here, place):
     record = here / "out" / "3" / "run.json"  # a path that looks like NAME/VERSION
     record.parent.mkdir(parents=True)
     record.write_text(json.dumps({"state": "succeeded", "result": {"adapter": str(record.parent), "model": "echo"}}))
@@ -131,6 +131,8 @@ def test_a_gate_takes_the_folder_of_a_tuning_job(here):
     assert found.passed and found.result.candidate.name == "3" and found.result.candidate.digest.startswith("echo")
     for prompt in ("{{ a }}" + "x" * 300, "~nobody {{ a }}", "{{ a }}\0"):  # no path, and no reason to fail on one
         assert not lab.gate(prompt, "{{ a }}", rows, model="echo", expected="a", progress=False).passed
+    listed = place.run("audit", "list").out.splitlines()  # in UTC, and how each gate ended
+    assert [re.sub(r"^\d+  \S+Z  \S+  gate .*: ", "", line) for line in listed] == ["passed", "failed", "failed", "failed"], listed
     record.write_text(json.dumps({"state": "failed", "result": None}))
     with pytest.raises(BadInput, match="that job is failed and left no weights"):
         lab.gate(str(record), "echo", rows, prompt="{{ q }}", expected="a", progress=False)
