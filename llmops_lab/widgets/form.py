@@ -34,8 +34,8 @@ _STYLE = """<style>
 @media (max-width: 800px) {
   .llmops-lab-form .widget-inline-hbox { flex-flow: column; align-items: stretch; height: auto; }
   .llmops-lab-form .widget-inline-hbox > .widget-label { text-align: left; width: auto !important; }
-  .llmops-lab-form .widget-inline-hbox > select { flex: none; }
-  .llmops-lab-form .widget-checkbox > .widget-label:empty { display: none; }
+  .llmops-lab-form .widget-inline-hbox > select { flex: none; min-height: 28px; }
+  .llmops-lab-form .widget-checkbox > .widget-label:first-child { display: none; }
   .llmops-lab-form-help, .llmops-lab-form-below { margin-left: 2px; }
 }
 </style>"""  # a label of ipywidgets is one line, and what is longer is cut off

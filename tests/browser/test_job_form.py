@@ -39,6 +39,11 @@ def test_a_form_is_filled_in_and_run(lab):
     run = page.get_by_role("button", name="Run", exact=True)
     assert "<img src=x" in page.locator(FORM).inner_text() and page.locator(f"{FORM} img").count() == 0
     assert page.locator(".llmops-lab-form-head").inner_text().split("\n") == ["greet.ipynb", "Greets somebody for **$5** or $6."]
+    page.set_viewport_size({"width": 600, "height": 1000})  # names stand above their fields then, and nothing is cut off
+    name, field = page.get_by_text("method:").bounding_box(), page.get_by_label("method").bounding_box()
+    assert name["y"] < field["y"] and field["height"] >= 24 and field["x"] + field["width"] <= 600
+    assert page.locator(FORM).evaluate("form => form.scrollWidth <= form.clientWidth")
+    page.set_viewport_size({"width": 1280, "height": 1000})
     run.click()
     said(page, "BadInput: missing: who")
     page.get_by_label("who: str").fill("you & I")
