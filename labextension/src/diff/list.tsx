@@ -1,6 +1,7 @@
 // The rows, one line each; only those that can be seen are in the page.
 import { useEffect, useRef } from "preact/hooks";
 import type { Store } from "./store";
+import { rounded } from "../kit/rounded";
 import { useWindow } from "../kit/window";
 import type { Line } from "./wire";
 
@@ -83,5 +84,5 @@ export function scores(line: Line): string {
 }
 
 export function short(value: number | null): string {
-  return value === null ? "–" : String(Number(value.toPrecision(3)));
+  return value === null ? "–" : rounded(value);
 }

@@ -1,5 +1,6 @@
 // Where it got better or worse: groups of rows, with counts, interval, and the tests' word on them.
 import { Interval } from "../kit/interval";
+import { rounded } from "../kit/rounded";
 import { short } from "./list";
 import type { Store } from "./store";
 import type { SliceOf } from "./wire";
@@ -59,7 +60,7 @@ function Table({ store, caption, slices }: { store: Store; caption: string; slic
                 {signed(slice.delta)} <Interval value={slice.delta} low={slice.low} high={slice.high} min={-reach} max={reach} zero={0} label="difference" />
               </td>
               <td>{signed(slice.rest)}</td>
-              <td>{slice.q_value === null ? <span title="too few rows differ to be tested">–</span> : Number(slice.q_value.toPrecision(2))}</td>
+              <td>{slice.q_value === null ? <span title="too few rows differ to be tested">–</span> : rounded(slice.q_value, 2)}</td>
             </tr>
           ))}
         </tbody>

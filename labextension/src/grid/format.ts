@@ -1,15 +1,16 @@
 // How numbers and names look.
+import { rounded } from "../kit/rounded";
 import type { Cell, Query } from "./wire";
 
 export function number(value: number | null | undefined, digits = 3): string {
   if (value === null || value === undefined || !Number.isFinite(value)) return "–";
   if (value !== 0 && Math.abs(value) < 0.001) return value.toExponential(1);
-  return Number.isInteger(value) ? value.toLocaleString("en") : String(Number(value.toPrecision(digits)));
+  return Number.isInteger(value) ? value.toLocaleString("en") : rounded(value, digits);
 }
 
 export function money(value: number | null): string {
   if (value === null) return "cost unknown";
-  return `$${value >= 1 || value === 0 ? value.toFixed(2) : Number(value.toPrecision(2))}`;
+  return `$${value >= 1 || value === 0 ? value.toFixed(2) : rounded(value, 2)}`;
 }
 
 export function variantName([prompt, model]: [string, string], all: [string, string][]): string {

@@ -1,4 +1,5 @@
 // A value with its interval on a common scale.
+import { rounded } from "./rounded";
 
 /** A dot with whiskers. A missing value draws nothing and says so; `zero` marks a point of reference. */
 export function Interval(given: {
@@ -13,8 +14,7 @@ export function Interval(given: {
 }) {
   const { value, low, high, min, max, zero, width = 120 } = given;
   const usable = (n: number | null | undefined): n is number => typeof n === "number" && Number.isFinite(n);
-  const text = (n: number) => String(Number(n.toPrecision(3)));
-  const said = !usable(value) ? "no value" : usable(low) && usable(high) ? `${text(value)}, interval ${text(low)} to ${text(high)}` : text(value);
+  const said = !usable(value) ? "no value" : usable(low) && usable(high) ? `${rounded(value)}, interval ${rounded(low)} to ${rounded(high)}` : rounded(value);
   const name = given.label ? `${given.label}: ${said}` : said;
   const place = (n: number) => 4 + (max > min ? Math.min(1, Math.max(0, (n - min) / (max - min))) : 0.5) * (width - 8);
   return (
