@@ -174,7 +174,7 @@ def prepared(known: Resolved | None, asked: Asked) -> Request:
     prompt = _prompt(known, asked)
     pinned = {**(prompt.params if prompt else {}), **known.params}
     params = {**asked.params, **pinned}
-    limits = [output_limit(each) for each in (asked.params, pinned) if output_limit(each)]
+    limits = [limit for each in (asked.params, pinned) if (limit := output_limit({**each, "n": 1}))]  # of one reply, not of all
     if limits:
         params = {**params, "max_tokens": min(limits)}
     if prompt is None:

@@ -62,7 +62,8 @@ class Metrics:
     def __init__(self) -> None:
         from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
-        disable_created_metrics()  # a line each for when a counter began: twice the page, and nobody reads it
+        # A line each for when a counter began would double the page, and nobody reads it.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
         self._serving: dict[str, tuple[str, str, str]] = {}
         self._bound: dict[tuple[str, str], _Bound] = {}

@@ -13,7 +13,7 @@ from llmops_lab import plugins
 from llmops_lab.models import tiny
 from llmops_lab.settings import load
 from llmops_lab.track import connect, traces
-from tests.servers import ModelServer
+from tests.servers import ModelServer, replies
 from tests.serving.serving_process import Served
 from tests.waiting import until
 
@@ -179,6 +179,9 @@ def test_calls_of_tools_stand_behind_the_question_that_fills_the_slot(bot):
     before = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "hello"}]
     assert text(bot.client.chat.completions.create(model="tools-bot", messages=[*before, *TALK])) == "fine"
     assert bot.upstream.requests[-1].body["messages"] == [*before, {"role": "user", "content": "first: how is it?"}, *TALK[1:]]
+    bot.upstream.script(replies("fine"))
+    bot.chat("two?", model="tools-bot", n=2, max_tokens=5)
+    assert (bot.upstream.requests[-1].body["n"], bot.upstream.requests[-1].body["max_tokens"]) == (2, 5)  # each of them
     with pytest.raises(openai.BadRequestError, match="tool_calls, which support-bot cannot read") as raised:
         bot.client.chat.completions.create(model="support-bot", messages=TALK)
     assert raised.value.param == "messages[1].tool_calls"
