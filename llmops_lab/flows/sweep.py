@@ -126,9 +126,7 @@ def _keep(planned: Planned, tuned: Tuned) -> None:
 def _kept(planned: Planned) -> Tuned | None:
     """What an earlier sweep trained by this very plan; None where its weights are gone or not the same any more."""
     try:
-        found = json.loads(_note(planned).read_text("utf-8"))
-        steps = tuple(sft.Step(**each) for each in found["steps"])
-        made = sft.Trained(**{**found, "folder": Path(found["folder"]), "steps": steps})
+        made = sft.restored(json.loads(_note(planned).read_text("utf-8")))
     except (OSError, ValueError, TypeError, KeyError):
         return None
     if sft.weights_digest(made.folder) != made.digest:

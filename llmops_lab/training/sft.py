@@ -13,7 +13,7 @@ import logging as stdlog
 import math
 import resource
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,11 @@ class Trained:
     parameters: int
     trainable: int
     device: str
+
+
+def restored(record: Mapping[str, Any]) -> Trained:
+    """What ``dataclasses.asdict`` made of a Trained and JSON kept. Raises TypeError, KeyError for anything else."""
+    return Trained(**{**record, "folder": Path(record["folder"]), "steps": tuple(Step(**each) for each in record["steps"])})
 
 
 Tell = Callable[[Step, int], None]
