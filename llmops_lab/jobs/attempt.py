@@ -180,6 +180,7 @@ class _Attempt:
         progress.kernel = progress.kernel or client.km.kernel_name
         progress.kernel_pid = self._pid()
         self._tell("kernel", progress)
+        _keep_all(client.km)
         await client.async_start_new_kernel_client()
         about = await client.async_wait_for_reply(client.kc.kernel_info())
         plan.page.nb.metadata["language_info"] = about["content"]["language_info"]
@@ -228,6 +229,20 @@ class _Attempt:
     def _wrote(self, cell: int, stream: str, text: str) -> None:
         self._progress.text = (cell, stream, text)
         self._tell("output", self._progress)
+
+
+def _keep_all(manager: Any) -> None:
+    # ZeroMQ drops what a kernel prints once 1,000 messages wait for who reads them; here as many wait as there are.
+    import zmq
+
+    connect = manager.client
+
+    def client(**options: Any) -> Any:
+        made = connect(**options)
+        made.context.setsockopt(zmq.RCVHWM, 0)
+        return made
+
+    manager.client = client
 
 
 def _encrypt(manager: Any) -> None:

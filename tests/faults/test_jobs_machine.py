@@ -17,6 +17,7 @@ from llmops_lab.jobs.record import read_record
 from llmops_lab.settings import Settings
 from llmops_lab.store import jobs as table
 from llmops_lab.store.ledger import open_ledger
+from tests.faults.conftest import full
 from tests.jobs.endings import NOBODY, Job, told
 
 pytestmark = pytest.mark.faults
@@ -207,3 +208,15 @@ def test_a_kernel_that_its_control_group_kills_is_out_of_memory(place, group):
     assert job.code() == 137, job.errors
     told(job, "out_of_memory", 137, 1, [OK, FAILED, PENDING])
     assert job.record["error"] == {"type": "OutOfMemory", "message": "the system killed the kernel because memory ran out", "cell": 1}
+
+
+# -- too much to read ------------------------------------------------------------------------------------------------------
+def test_nothing_is_lost_of_a_kernel_that_prints_faster_than_it_is_read(place):
+    lines = full(1000, 4000)
+    both = "print(number, flush=True); print('e', end='', file=sys.stderr, flush=True)"
+    prints = f"import sys\nfor number in range({lines}): {both}\n7"
+    job = Job(place, "prints", prints)
+    assert job.code(280) == 0, job.errors
+    out, err, last = job.notebook["cells"][0]["outputs"]
+    assert "".join(out["text"]) == "".join(f"{number}\n" for number in range(lines)) and "".join(err["text"]) == "e" * lines
+    assert "".join(last["data"]["text/plain"]) == "7"
