@@ -22,6 +22,7 @@ from llmops_lab.jobs.outcome import Outcome
 SAVE_SECONDS = 2.0
 _GRACE = 3.0  # what an interrupted cell gets to end by itself, so that its last words are kept
 _START_SECONDS = 120
+_LAST_WORDS = 120  # seconds that the last outputs of a cell that has ended may take; what is still missing then is said in the notebook
 
 
 @dataclass
@@ -69,7 +70,7 @@ class _Attempt:
         self._progress = Progress(total=sum(map(notebook.runs, nb.cells)), kernel=plan.kernel)
         manager, name = plan.manager or (None, plan.kernel)
         options = {**({"kernel_manager_class": manager} if manager else {}), **({"kernel_name": name} if name else {})}
-        self._client = client_class()(nb, startup_timeout=_START_SECONDS, iopub_timeout=30, **options)
+        self._client = client_class()(nb, startup_timeout=_START_SECONDS, iopub_timeout=_LAST_WORDS, **options)
         self._client.on_change, self._client.on_result, self._client.on_output = self._changed, self._resulted, self._wrote
         self._oom_kills = outcome.oom_kills(None)
         self._halting = False

@@ -19,6 +19,7 @@ class _Client:
     def __init__(self, nb: Any, **options: Any) -> None:
         super().__init__(nb, store_widget_state=False, coalesce_streams=False, **options)  # type: ignore[call-arg]
         self._parts: dict[int, tuple[Any, list[str]]] = {}
+        self._heard_all = True
         self.wants_exit = False
 
     def process_message(self, msg: Any, cell: Any, cell_index: int) -> Any:
@@ -50,11 +51,23 @@ class _Client:
             parts.clear()
 
     async def async_execute_cell(self, cell: Any, cell_index: int, *args: Any, **options: Any) -> Any:
-        self._parts = {}
+        self._parts, self._heard_all = {}, True
         try:
-            return await super().async_execute_cell(cell, cell_index, *args, **options)  # type: ignore[misc]
+            done = await super().async_execute_cell(cell, cell_index, *args, **options)  # type: ignore[misc]
         finally:
             self.flush()
+        if not self._heard_all:
+            from nbformat.v4 import new_output
+
+            text = f"The cell has ended, and its last outputs did not arrive within {self.iopub_timeout} s: some are missing here.\n"  # type: ignore[attr-defined]
+            cell.outputs.append(new_output("stream", name="stderr", text=text))
+        return done
+
+    async def _async_poll_output_msg(self, *args: Any) -> None:
+        # nbclient gives this up, with no word in the notebook, when a cell's last outputs do not come.
+        self._heard_all = False
+        await super()._async_poll_output_msg(*args)  # type: ignore[misc]
+        self._heard_all = True
 
     async def _check_raise_for_error(self, cell: Any, cell_index: int, exec_reply: Any) -> None:
         payload = (exec_reply or {}).get("content", {}).get("payload") or []
