@@ -30,7 +30,7 @@ def place(saved, monkeypatch, capsys):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     saved.capsys = capsys
     if not saved.home.exists():
-        lab.prompts.save("Classify: {{ ticket }}", "triage", author="ann", message="first", alias="in-use")
+        lab.prompts.save("Classify: {{ ticket }}", "triage", author="ann", message="first", alias="production")
         lab.prompts.save("Classify the ticket: {{ ticket }}", "triage", author="bob")
         lab.prompts.save("Hello", "greeting")
     return saved
@@ -46,23 +46,24 @@ def test_list_names_all_prompts_or_the_versions_of_one(place):
 
 
 def test_show_and_diff(place):
-    assert "Classify: {{ ticket }}" in place.run("prompts", "show", "triage@in-use").out
+    assert "Classify: {{ ticket }}" in place.run("prompts", "show", "triage@production").out
     assert "the ticket" in place.run("prompts", "diff", "triage").out
     assert place.run("prompts", "diff", "triage/1", "triage/2").code == 0
 
 
-def test_an_alias_that_the_settings_guard_is_not_moved_by_hand(place):
+def test_an_alias_that_the_settings_guard_is_not_moved_by_hand(place, monkeypatch):
+    monkeypatch.setenv("LLMOPS_LAB_RELEASE", '{"gate": ["production"]}')
     said = place.run("prompts", "alias", "triage", "production", "2")
     assert said.code == 2 and "triage@production asks for a gate" in said.err and "lab.promote('triage', 2, 'production')" in said.err
-    assert "production" not in lab.prompts.list()[1].aliases
+    assert lab.prompts.get("triage@production").version == 1
 
 
 def test_an_alias_is_moved_and_rolled_back_and_a_question_uses_it(place):
-    assert place.run("prompts", "alias", "triage", "in-use", "2").out == "triage@in-use is version 2\n"
-    asked = place.run("ask", "prompts:/triage@in-use", "--set", "ticket=x", "--model", "echo", "--no-track")
+    assert place.run("prompts", "alias", "triage", "production", "2").out == "triage@production is version 2\n"
+    asked = place.run("ask", "prompts:/triage@production", "--set", "ticket=x", "--model", "echo", "--no-track")
     assert asked.out == "Classify the ticket: x\n"
-    assert place.run("prompts", "rollback", "triage", "in-use").out == "triage@in-use is back at version 1\n"
-    again = place.run("prompts", "rollback", "triage", "in-use")
+    assert place.run("prompts", "rollback", "triage", "production").out == "triage@production is back at version 1\n"
+    again = place.run("prompts", "rollback", "triage", "production")
     assert again.code == 2 and "no earlier version" in again.err
 
 
@@ -70,7 +71,7 @@ def test_an_alias_is_moved_and_rolled_back_and_a_question_uses_it(place):
     ("words", "expected"),
     [
         (("show", "triag"), "Did you mean triage?"),
-        (("show", "triage@in-us"), "Did you mean in-use?"),
+        (("show", "triage@prod"), "Did you mean production?"),
         (("show", "triage/9"), "Known: 1, 2"),
         (("diff", "greeting"), "is the first version"),
         (("alias", "triage", "v3"), "cannot be an alias"),

@@ -451,7 +451,7 @@ def test_a_prompt_is_promoted_too_and_its_own_history_agrees(home):
 @pytest.mark.parametrize(
     ("rules", "alias", "asks"),
     [
-        ("{}", "staging", "a gate"),
+        ('{"gate": ["staging"]}', "staging", "a gate"),
         ('{"approval": ["dev"]}', "dev", "an approver"),
         ('{"approval": ["staging"]}', "staging", "a gate and an approver"),
     ],
@@ -471,7 +471,7 @@ def test_an_alias_that_the_settings_guard_is_moved_by_promote_alone(shared, monk
             assert f"qa@{alias} asks for {asks}," in str(told.value) and step in str(told.value)
         assert lab.prompts.get(f"qa@{alias}").version == 1 and lab.prompts.get("qa").version == 3  # nothing was saved either
         assert lab.prompts.alias("qa", "in-use", 2) == 2  # free
-        monkeypatch.setenv("LLMOPS_LAB_RELEASE", '{"gate": [], "approval": []}')
+        monkeypatch.setenv("LLMOPS_LAB_RELEASE", "{}")  # a project without rules of its own
         assert lab.prompts.alias("qa", alias, 2) == 2
     finally:
         connect.client(_settings.load()).delete_prompt_alias("qa", alias)

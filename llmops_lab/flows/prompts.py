@@ -23,10 +23,14 @@ class Saved:
 
 
 def library(settings: Settings) -> Library:
-    """The prompt library in MLflow's registry; it moves no alias that the settings guard. Nothing is opened before the first use."""
+    """The prompt library in MLflow's registry. Nothing is opened before the first use.
+
+    It moves no alias that the project's own ``release`` rules guard. Where a project has written none, its aliases move as in any
+    registry, and the history says of such a move that no gate was held; ``lab.promote`` asks for one all the same.
+    """
 
     def may_move(name: str, alias: str, version: int | str | None) -> None:
-        asked = Rules.of(settings.release).asks(alias)
+        asked = Rules.of(settings.release).asks(alias) if settings.release else ""
         if asked:
             step = f"lab.rollback('{name}', '{alias}')" if version is None else f"lab.promote('{name}', {version}, '{alias}')"
             raise BadInput(

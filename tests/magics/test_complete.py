@@ -14,7 +14,7 @@ def notebook(kernel):
     ran = kernel.run(
         "import pandas, llmops_lab as lab\nframe = pandas.DataFrame({'question': ['a'], 'answer': ['b']})\n"
         "def my_score(reply, row):\n    return 1\n"
-        "lab.prompts.save('hi {{ x }}', 'triage', alias='in-use'); lab.prompts.save('ho', 'trivia')\n"
+        "lab.prompts.save('hi {{ x }}', 'triage', alias='production'); lab.prompts.save('ho', 'trivia')\n"
         "lab.grid('{{ question }}', frame, models='openai:seen@http://127.0.0.1:9/v1', retries=0, progress=False)\n"
         "lab.configure(prices={'openai:priced': {'input': 1}})"
     )
@@ -80,8 +80,8 @@ def test_the_middle_of_a_line_and_the_first_line_of_a_cell(kernel):
 
 def test_models_that_were_used_and_saved_prompts_with_their_aliases(kernel):
     eventually(kernel, "%%grid --model openai:s", "openai:seen@http://127.0.0.1:9/v1")
-    assert eventually(kernel, "%prompt show tri", "triage@in-use") == ("tri", ["triage", "triage@in-use", "trivia"])
-    assert complete(kernel, "%prompt show triage@") == ("triage@", ["triage@in-use"])
+    assert eventually(kernel, "%prompt show tri", "triage@production") == ("tri", ["triage", "triage@production", "trivia"])
+    assert complete(kernel, "%prompt show triage@") == ("triage@", ["triage@production"])
     assert complete(kernel, "%%prompt triv") == ("triv", ["trivia"])
     assert complete(kernel, "lab.ask('prompts:/triv") == ("prompts:/triv", ["prompts:/trivia"])
 

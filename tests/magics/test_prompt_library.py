@@ -50,19 +50,19 @@ def test_params_are_part_of_what_is_saved(kernel, name):
 
 def test_an_empty_cell_asks_the_saved_prompt(kernel, name):
     save(kernel, name, "the first of {{ 1 }}", "the second of {{ 1 }}")
-    kernel.run(f"%prompt alias {name} in-use 1")
-    for address, text in ((name, "the second of 1"), (f"{name}/1", "the first of 1"), (f"prompts:/{name}@in-use", "the first of 1")):
+    kernel.run(f"%prompt alias {name} production 1")
+    for address, text in ((name, "the second of 1"), (f"{name}/1", "the first of 1"), (f"prompts:/{name}@production", "the first of 1")):
         assert kernel.run(f"%%prompt {address} --model echo").text.startswith(text)
 
 
 def test_the_list_shows_prompts_and_versions(kernel, name):
     save(kernel, name, "one", "two")
-    kernel.run(f"%prompt alias {name} in-use 1")
+    kernel.run(f"%prompt alias {name} production 1")
     (line,) = [line for line in kernel.run("%prompt list").text.splitlines() if line.startswith(name)]
-    assert line.split()[1:5] == ["2", "@in-use", "→", "1"]
+    assert line.split()[1:5] == ["2", "@production", "→", "1"]
     lines = kernel.run(f"%prompt list {name}").text.splitlines()[1:]
     assert [line.split()[0] for line in lines] == ["2", "1"]
-    assert "@in-use" in lines[1]
+    assert "@production" in lines[1]
     assert "<td" in kernel.run("%prompt list").html
 
 
