@@ -19,7 +19,9 @@ def find(name: str | Path) -> Path:
         raise BadInput(f"a template is a name or the path of a notebook, not {name!r}. Known names: {', '.join(names_to_paths())}.")
     if not (text.endswith(ENDING) or isinstance(name, Path) or "/" in text or "\\" in text):
         if text not in names_to_paths():
-            raise UnknownName("template", text, names_to_paths(), _HINT)
+            beside = f"./{text}{ENDING}"
+            hint = f"To run the notebook {beside}, type its path." if Path(beside).is_file() else _HINT
+            raise UnknownName("template", text, names_to_paths(), hint)
         return names_to_paths()[text]
     path = home_expanded(text)
     check_possible(path)

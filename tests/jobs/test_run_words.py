@@ -43,7 +43,8 @@ def test_help_of_a_template_begins_with_what_must_be_typed(place):
     ("words", "said"),
     [
         (("finetune",), "missing: data (str): training rows: messages, or a question and its answer. All that there are: llmops-lab run"),
-        (("finetune", "data=train.jsonl"), "A parameter of a job is given as -p data=train.jsonl."),
+        (("finetune", "data=train.jsonl", "rank=4"), "A parameter of a job is given as -p data=train.jsonl."),
+        (("finetune", ""), "too many words: an empty one."),
         (("finetune", "--timeout", "abc"), "--timeout must be a number above 0, not 'abc'"),
         (("finetune", "--gpus", "-1"), "--gpus must be a whole number, 0 or more, not '-1'"),
     ],
@@ -51,6 +52,12 @@ def test_help_of_a_template_begins_with_what_must_be_typed(place):
 def test_a_wrong_word_is_answered_with_the_next_step(place, words, said):
     done = place.run("run", *words)
     assert done.code == 2 and said in done.err, done.err
+
+
+def test_a_notebook_that_is_called_like_a_template_is_pointed_at(place):
+    notebook(place.folder / "nigh.ipynb", "1")
+    done = place.run("run", "nigh")
+    assert done.code == 2 and "nightly" in done.err and "To run the notebook ./nigh.ipynb, type its path." in done.err
 
 
 def test_the_end_of_a_job_says_its_verdict_on_one_line(place):
