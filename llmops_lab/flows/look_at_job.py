@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
@@ -20,7 +18,7 @@ from llmops_lab.flows.reap_jobs import reap
 from llmops_lab.jobs.record import RUN_FILE, JobRecord, read_record, write_record
 from llmops_lab.settings import Settings
 from llmops_lab.store import jobs
-from llmops_lab.store._owner import is_alive, is_here
+from llmops_lab.store._owner import is_here
 from llmops_lab.store.jobs import JobRow
 from llmops_lab.store.ledger import Ledger, open_ledger
 
@@ -73,14 +71,7 @@ def cancel(job: str, settings: Settings) -> bool:
     row = _row(ledger, job)
     if row.state == "queued" and end_queued(ledger, row, "cancelled", "Cancelled", "cancelled before it began"):
         return True
-    if not jobs.request_cancel(ledger, job):
-        return False
-    row = _row(ledger, job)
-    # Any other owner (a terminal, a scheduler) finds the request at its next heartbeat.
-    if row.state == "running" and row.spec.get("queue") and is_here(row.owner) and is_alive(row.owner):
-        with suppress(OSError):
-            os.kill(int(row.owner.rsplit(":", 2)[1]), signal.SIGTERM)
-    return True
+    return jobs.request_cancel(ledger, job)  # who runs it looks for that every second
 
 
 def logs(seen: Seen, lines: int | None = None) -> str:

@@ -93,7 +93,7 @@ class Pulse(threading.Thread):
         while not self._over.wait(_LOOK_SECONDS):
             with suppress(StoreError):  # the ledger may be away for a while; the job goes on, and the end is told to it later
                 if not self._wish.reason and (wanted := self._teller.wish()):
-                    self._wish.ask("llmops-lab cancel" if wanted == "cancel" else "another process, which took this one for dead")
+                    self._wish.ask("a request to cancel it" if wanted == "cancel" else "another process, which took this one for dead")
                 if time.monotonic() - beaten >= BEAT_SECONDS:
                     beaten = time.monotonic()
                     self._teller.beat()

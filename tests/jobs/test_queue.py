@@ -63,7 +63,7 @@ def test_one_at_a_time_the_second_waits_for_its_turn(place):
     until(lambda: first.state == "running")
     assert second.state == "queued"
     assert "waits for its turn" in repr(second) and second.id in repr(lab.jobs())
-    assert [each.wait(60).state for each in (first, second)] == ["succeeded", "succeeded"]
+    assert [each.wait(120).state for each in (first, second)] == ["succeeded", "succeeded"]
     records = [json.loads((each.folder / "run.json").read_text()) for each in (first, second)]
     assert records[0]["ended"] <= records[1]["started"]
     assert second.logs() == "slept\n" and second.exit_code == 0 and second.check() is second
@@ -124,6 +124,7 @@ def test_a_job_that_waits_is_cancelled_without_having_begun(slow, quick):
     assert json.loads((second.folder / "run.json").read_text())["state"] == "cancelled"
     first.cancel().wait(30)
     assert (first.state, first.exit_code) == ("cancelled", 130) and "step 0" in first.logs()
+    assert first.error["message"] == "stopped by a request to cancel it"
     with pytest.raises(JobFailed, match="ended as cancelled"):
         first.check()
 
@@ -145,11 +146,11 @@ def test_a_job_follows_others_only_when_they_succeeded(place, quick):
     bad = lab.run(notebook(place / "bad.ipynb", "raise ValueError('no')"))
     after_good, after_bad = lab.run(quick, after=good), lab.run(quick, after=[good, bad])
     last = lab.run(quick, after=[after_bad.id])
-    assert after_good.wait(60).state == "succeeded"
+    assert after_good.wait(120).state == "succeeded"
     assert after_good.seen.record.started >= good.seen.record.ended
-    assert bad.wait(60).state == "failed" and bad.error["type"] == "ValueError" and bad.exit_code == 1
-    assert after_bad.wait(60).state == "cancelled" and bad.id in after_bad.error["message"]
-    assert last.wait(60).state == "cancelled" and after_bad.id in last.error["message"]
+    assert bad.wait(120).state == "failed" and bad.error["type"] == "ValueError" and bad.exit_code == 1
+    assert after_bad.wait(120).state == "cancelled" and bad.id in after_bad.error["message"]
+    assert last.wait(120).state == "cancelled" and after_bad.id in last.error["message"]
 
 
 def test_a_job_is_tried_again(place):
@@ -188,8 +189,8 @@ def test_jobs_go_on_when_the_service_is_killed_and_the_next_one_takes_up_the_res
     until(lambda: first.state == "running")
     [pid] = services(place / "home")
     os.kill(pid, signal.SIGKILL)
-    assert first.wait(30).state == "succeeded" and first.logs() == "to the end\n"
-    assert second.wait(60).state == "succeeded"
+    assert first.wait(120).state == "succeeded" and first.logs() == "to the end\n"
+    assert second.wait(120).state == "succeeded"
     assert services(place / "home") not in ([], [pid])
 
 
