@@ -177,6 +177,7 @@ def prepared(known: Resolved | None, asked: Asked) -> Request:
     limits = [limit for each in (asked.params, pinned) if (limit := output_limit({**each, "n": 1}))]  # of one reply, not of all
     if limits:
         params = {**params, "max_tokens": min(limits)}
+        params.pop("max_completion_tokens", None)  # its other name, which servers refuse beside it
     if prompt is None:
         if asked.variables:
             raise BadInput(f"{known.address} has no prompt, so prompt_variables has nothing to fill.")

@@ -6,12 +6,11 @@ Checked as strictly as ``_wire`` checks what a grid asks for: a choice without a
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from llmops_lab.errors import ProviderFault
-from llmops_lab.models._wire import WRONG_TYPES, billed, content, finish_reason, reply, usage
+from llmops_lab.models._wire import WRONG_TYPES, billed, content, finish_reason, parsed, reply, usage
 from llmops_lab.records import Relayed, Reply, Request, Usage
 from llmops_lab.remote.faults import NO_HEADERS, error_object, refusal_inside
 
@@ -108,7 +107,7 @@ class RelayedStream:
     def add_json(self, text: bytes) -> list[list[dict[str, Any]]]:
         """The same as ``add`` for an event as it was sent."""
         try:
-            event = json.loads(text)
+            event = parsed(text)
         except (ValueError, RecursionError):
             raise ProviderFault("malformed", "the stream holds an event that is no JSON", in_doubt=True) from None
         return self.add(event)
@@ -157,7 +156,8 @@ class RelayedStream:
     def reply(self, *, latency_s: float, ttft_s: float | None, cut: bool) -> Relayed:
         """The whole reply; ``cut``: no closing mark was sent. Raises ProviderFault: incomplete, empty, content_filter."""
         choices = [self._choices[index].whole(index) for index in sorted(self._choices)]
-        if not self.finished or not choices:
+        # A server that gives fewer choices than were asked for ends with its closing mark; without it, some may be missing.
+        if not choices or not (self.finished if cut else all(each.finish for each in self._choices.values())):
             raise billed(ProviderFault("incomplete", "the answer ended without a finish reason", in_doubt=cut), self._usage)
         whole = {"model": self._model, "choices": choices}
         try:

@@ -33,6 +33,7 @@ _FINISH = {  # other servers' words for OpenAI's
     "prohibited_content": "content_filter",
     "blocklist": "content_filter",
 }
+_JSON = json.JSONDecoder(parse_constant=lambda _: None)  # some servers write NaN and -Infinity, which no client of ours could read
 WRONG_TYPES = (TypeError, AttributeError, KeyError, ValueError, OverflowError)  # a field that is not what the format says
 _BROKEN_FINISH = {  # the server itself says that the reply is not whole
     "error": "server_error",
@@ -63,10 +64,15 @@ def encode(wanted: Mapping[str, Any]) -> bytes:
         raise ProviderFault("bad_request", f"not sent: a parameter or message part cannot be written as JSON ({error})") from error
 
 
+def parsed(text: bytes) -> Any:
+    """What a server wrote as JSON; a number that is none counts as null. Raises ValueError or RecursionError."""
+    return _JSON.decode(text.decode(json.detect_encoding(text), "surrogatepass"))
+
+
 def decode(answer: bytes) -> dict[str, Any]:
     """A whole answer's JSON object. Raises ProviderFault (malformed)."""
     try:
-        payload = json.loads(answer)
+        payload = parsed(answer)
     except (ValueError, RecursionError):
         start = answer[:200].lstrip().lower()
         what = "an HTML page" if start.startswith(b"<") else "an empty body" if not start else "a body that is no JSON"
@@ -180,7 +186,7 @@ class StreamedReply:
     def add_json(self, text: bytes) -> str:
         """The same for an event as it was sent."""
         try:
-            event = json.loads(text)
+            event = parsed(text)
         except (ValueError, RecursionError):
             raise ProviderFault("malformed", "the stream holds an event that is no JSON", in_doubt=True) from None
         return self.add(event)

@@ -112,7 +112,7 @@ class OpenAI:
             ) as response:
                 answered = True
                 if response.status >= 300:
-                    raise self._adapted(refusal(response.status, response.headers, await _error_body(response)), request)
+                    raise self._adapted(refusal(response.status, response.headers, await _error_body(response)), data)
                 if on_piece is not None and not _is_whole(response):
                     return await _streamed(response, started, collect(), on_piece), True
                 answer = await response.read()
@@ -158,14 +158,15 @@ class OpenAI:
             wanted["stream_options"] = {"include_usage": True}
         return wanted
 
-    def _adapted(self, fault: ProviderFault, request: Request) -> ProviderFault:
-        # Two things that some servers refuse and another way of asking cures: the next try does it that way.
+    def _adapted(self, fault: ProviderFault, sent: bytes) -> ProviderFault:
+        # Two things that some servers refuse and another way of asking cures: the next try does it that way, and so do all that
+        # follow. A server also quotes what it refuses, so these words tell nothing where the request held them elsewhere.
         said = str(fault)
         if fault.kind != "bad_request":
             return fault
-        if "max_completion_tokens" in said and "max_tokens" in request.params:
+        if "max_completion_tokens" in said and b'"max_tokens":' in sent and b"max_completion_tokens" not in sent:
             self._limit_name = "max_completion_tokens"
-        elif "stream_options" in said and "stream_options" not in request.params:
+        elif "stream_options" in said and self._stream_options and sent.count(b"stream_options") == 1:
             self._stream_options = False
         else:
             return fault

@@ -35,6 +35,7 @@ CHAT = frozenset(
 _INSTEAD = ("tool_calls", "function_call", "refusal", "audio")  # what a message without content may hold
 _MOST_CHOICES = 128
 _MOST_TOKENS = 10**9
+_HOTTEST = 1000  # far above what any model makes sense of
 _EXACT = 2**53  # the largest whole number that every reader of JSON keeps
 
 
@@ -139,8 +140,8 @@ def _params(body: Mapping[str, Any]) -> dict[str, Any]:
     ):
         raise _wrong("max_tokens", f"max_tokens must be a whole number from 1 to {_MOST_TOKENS:,}, not {params['max_tokens']!r:.80}.")
     temperature = params.get("temperature", 0)
-    if isinstance(temperature, bool) or not isinstance(temperature, int | float) or temperature < 0:
-        raise _wrong("temperature", f"temperature must be a number of at least 0, not {temperature!r:.80}.")
+    if isinstance(temperature, bool) or not isinstance(temperature, int | float) or not 0 <= temperature <= _HOTTEST:
+        raise _wrong("temperature", f"temperature must be a number from 0 to {_HOTTEST}, not {temperature!r:.80}.")
     n = params.get("n", 1)
     if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= _MOST_CHOICES:
         raise _wrong("n", f"n must be a whole number from 1 to {_MOST_CHOICES}, not {n!r:.80}.")

@@ -16,7 +16,8 @@ Headers = Mapping[bytes, bytes]
 
 MOST_BYTES = 4 * 2**20
 """The largest body that is read."""
-_DRAINED = 64 * 2**20
+DRAINED = 64 * 2**20
+"""So much is taken in of a body that is too large or not wanted, so that its sender gets to reading the answer."""
 _BODY_S = 30.0
 
 
@@ -50,7 +51,7 @@ async def _read(receive: Receive, headers: Headers) -> bytes:
             pieces.append(piece)
         if not message.get("more_body"):
             break
-        if size > _DRAINED:
+        if size > DRAINED:
             break
     if size > MOST_BYTES:  # only now: whoever is still sending would not read the answer
         raise ApiError(413, f"the body has more than {MOST_BYTES:,} bytes.", code="request_too_large")

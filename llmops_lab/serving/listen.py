@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from llmops_lab.errors import BadInput
+from llmops_lab.serving.http import DRAINED
 from llmops_lab.serving.protocol import ApiError, encode
 
 GRACE_S = 30
@@ -124,7 +125,11 @@ class _Bounded:
             self._forget_head()  # a request has begun: from here on its body has a time limit
             return
         self._size += len(data)
-        if self._size > _HEAD_BYTES:
+        # Whoever was refused before the body had come still sends it, and would not read an answer that a closed connection cut off.
+        rest = self.cycle is not None and self.cycle.more_body
+        if rest and self._size > DRAINED:
+            self.transport.close()
+        elif not rest and self._size > _HEAD_BYTES:
             self._turn_away(431, "headers_too_large", f"the request's head has more than {_HEAD_BYTES:,} bytes.")
         elif self._due is None:
             self._await_head()

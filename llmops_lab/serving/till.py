@@ -16,7 +16,9 @@ from llmops_lab.store.keys import Entry
 
 BUDGETED_TOKENS = 1024
 """The most tokens of a reply that a key with a budget gets without saying ``max_tokens``: what a call can cost must have an end."""
-_UNPRICED = ("audio", "best_of", "prediction", "web_search_options")
+_UNPRICED = ("audio", "best_of", "fallbacks", "models", "plugins", "prediction", "provider", "search_parameters", "web_search_options")
+"""Fields with a price of their own, or with which an upstream may turn to a dearer model."""
+_CALLED_BACK = ("function", "custom")  # kinds of tools that the caller runs; others the upstream runs, and bills
 _TIERS = (None, "auto", "default", "flex")
 
 
@@ -97,4 +99,5 @@ def _unpriced(request: Request) -> str:
         return "service_tier"
     contents = (message.content for message in request.messages if not isinstance(message.content, str))
     parts = (str(part["type"]) for content in contents for part in content if part.get("type") != "text")
-    return named or next(parts, "")
+    hosted = (str(tool["type"]) for tool in request.tools if tool.get("type", "function") not in _CALLED_BACK)
+    return named or next(parts, "") or next(hosted, "")

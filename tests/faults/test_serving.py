@@ -213,6 +213,11 @@ def test_a_wrong_key_is_refused_and_a_new_or_revoked_one_noticed(guarded):
     for wrong in ("sk-lab-" + "a" * 43, "none", "\u00e9"):
         status, error = served.refused("/v1/chat/completions", body(served.names[0]), key=wrong.encode("utf-8").decode("latin-1"))
         assert (status, error["code"]) == (401, "invalid_api_key")
+    served.key, good = "none", served.key
+    for _ in range(3):  # refused before its body has come, and told so all the same
+        answer = served.raw("/v1/chat/completions", body(served.names[0], "a" * 10_000_000)).getresponse()
+        assert answer.status == 401 and json.load(answer)["error"]["code"] == "invalid_api_key"
+    served.key = good
     with pytest.raises(openai.AuthenticationError):
         openai.OpenAI(base_url=served.url, api_key="wrong", max_retries=0).models.list()
     new = key("second")

@@ -63,7 +63,7 @@ def bot(tmp_path_factory, empty_mlflow):
         lab.bundle("support-bot", prompts={"main": "qa/2", "pair": "pair/1"}, model="stubborn", params={"temperature": 0, "max_tokens": 50})
         lab.promote("support-bot", 1, "dev")
         with ModelServer() as upstream:
-            lab.bundle("tools-bot", prompts={"main": "qa/1"}, model=f"openai:m@{upstream.url}")
+            lab.bundle("tools-bot", prompts={"main": "qa/1"}, model=f"openai:m@{upstream.url}", params={"max_completion_tokens": 7})
             names = ("support-bot@dev", "tools-bot/1")
             with Served(folder, *names, options=["--trace", "1"], PYTHONPATH=str(package)) as served:
                 served.upstream = upstream
@@ -182,6 +182,10 @@ def test_calls_of_tools_stand_behind_the_question_that_fills_the_slot(bot):
     bot.upstream.script(replies("fine"))
     bot.chat("two?", model="tools-bot", n=2, max_tokens=5)
     assert (bot.upstream.requests[-1].body["n"], bot.upstream.requests[-1].body["max_tokens"]) == (2, 5)  # each of them
+    bot.upstream.script(replies("fine"))
+    bot.chat("more?", model="tools-bot", max_tokens=50)
+    asked = bot.upstream.requests[-1].body
+    assert asked["max_tokens"] == 7 and "max_completion_tokens" not in asked  # a server refuses both in one request
     with pytest.raises(openai.BadRequestError, match="tool_calls, which support-bot cannot read") as raised:
         bot.client.chat.completions.create(model="support-bot", messages=TALK)
     assert raised.value.param == "messages[1].tool_calls"

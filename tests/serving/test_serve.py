@@ -90,6 +90,7 @@ REFUSED = [
     (body("tiny", max_tokens=0), 400, "invalid_value"),
     (body("tiny", max_tokens=10**400), 400, "invalid_value"),
     (body("tiny", temperature=-1), 400, "invalid_value"),
+    (body("tiny", temperature=10**400), 400, "invalid_value"),
     ('{"model": "tiny", "messages": [{"role": "user", "content": "a"}], "temperature": 1e999}', 400, "invalid_json"),
     (body("tiny", top_p=7), 400, "bad_request"),
     (body("tiny", nonsense=7), 400, "bad_request"),

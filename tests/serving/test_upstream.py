@@ -132,10 +132,32 @@ def test_several_streamed_choices_keep_their_places(front):
 
 def test_a_stream_of_which_one_choice_has_no_end_is_broken(front):
     first = {**chunk({}, {}), "choices": [{"index": 0, "delta": {"content": "one"}, "finish_reason": "stop"}]}
-    front.upstream.script(streams(first, "[DONE]"))
-    with pytest.raises(openai.APIError) as raised:
-        list(front.chat("streams", n=2, stream=True))
-    assert raised.value.code == "upstream_incomplete"
+    second = {**chunk({}, {}), "choices": [{"index": 1, "delta": {"content": "tw"}, "finish_reason": None}]}
+    for events in ([first, second, "[DONE]"], [first]):  # without the closing mark, the second choice may be what is missing
+        front.upstream.script(streams(*events))
+        with pytest.raises(openai.APIError) as raised:
+            list(front.chat("streams", n=2, stream=True))
+        assert raised.value.code == "upstream_incomplete"
+
+
+def test_an_upstream_that_gives_one_choice_whatever_is_asked_for_is_taken_at_its_word(front):
+    front.upstream.script(replies("one"), streams(chunk({}, {"content": "one"}), chunk({}, {}, "stop"), "[DONE]"))
+    assert [each.message.content for each in front.chat("several", n=2).choices] == ["one"]
+    assert "".join(event.choices[0].delta.content or "" for event in front.chat("several", n=2, stream=True)) == "one"
+
+
+def test_numbers_that_json_does_not_have_become_null(front):
+    never = {"content": [{"token": "a", "logprob": float("-inf"), "bytes": None, "top_logprobs": []}]}
+
+    async def play(request, asked):
+        choice = {"index": 0, "message": {"role": "assistant", "content": "a"}, "logprobs": never, "finish_reason": "stop"}
+        return web.Response(text=json.dumps({**completion("", asked), "choices": [choice]}), content_type="application/json")
+
+    piece = {**chunk({}, {}), "choices": [{"index": 0, "delta": {"content": "a"}, "logprobs": never, "finish_reason": None}]}
+    front.upstream.script(play, streams(piece, chunk({}, {}, "stop"), "[DONE]"))
+    for stream in (False, True):
+        _, _, answer = front.send("/v1/chat/completions", body(front.names[0], logprobs=True, stream=stream))
+        assert b'"logprob":null' in answer and b"Infinity" not in answer
 
 
 def test_a_filtered_choice_does_not_spoil_the_others(front):
@@ -216,6 +238,19 @@ def test_what_no_upstream_could_mean_is_refused_here(front, wrong, param):
     assert (status, error["code"], error["param"]) == (400, "invalid_value", param) and not front.upstream.requests
 
 
+def test_what_an_upstream_quotes_of_one_caller_changes_nothing_for_the_next(front):
+    async def quotes(request, asked):
+        name = next(name for name in asked if name.startswith("x_"))
+        return web.json_response({"error": {"message": f"Unrecognized request argument supplied: {name}"}}, status=400)
+
+    for name in ("x_stream_options", "x_max_completion_tokens"):
+        front.upstream.script(quotes)
+        with pytest.raises(openai.BadRequestError, match=name):
+            list(front.chat("odd", stream=True, max_tokens=5, extra_body={name: 1}))
+    list(front.chat("even", stream=True, max_tokens=5))
+    assert sent(front)["stream_options"] == {"include_usage": True} and sent(front)["max_tokens"] == 5
+
+
 def test_an_upstream_with_another_word_for_the_limit_is_asked_in_its_own(front):
     async def picky(request, asked):
         if "max_tokens" in asked:
@@ -264,6 +299,14 @@ def spent(served, name):
         return ledger.execute("SELECT spent_usd FROM api_keys WHERE name = ?", (name,)).fetchone()[0]
 
 
+UNPRICED = [
+    {"service_tier": "priority"},
+    {"prediction": {"content": "a"}},
+    {"models": ["dearer"]},
+    {"tools": [{"type": "web_search"}]},
+]
+
+
 def test_choices_and_tools_and_calls_count_towards_what_a_call_may_cost(front, dear):
     served, keys = dear
     some = keys["some"]
@@ -277,7 +320,7 @@ def test_choices_and_tools_and_calls_count_towards_what_a_call_may_cost(front, d
         status, error = served.refused("/v1/chat/completions", {**body(served.names[0], "x", max_tokens=5), **more}, key=some)
         assert (status, error["code"]) == (429, "insufficient_quota")
     image = [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]
-    for more in [{"messages": [{"role": "user", "content": image}]}, {"service_tier": "priority"}, {"prediction": {"content": "a"}}]:
+    for more in [{"messages": [{"role": "user", "content": image}]}, *UNPRICED]:
         status, error = served.refused("/v1/chat/completions", {**body(served.names[0], "x", max_tokens=5), **more}, key=some)
         assert (status, error["code"]) == (403, "price_unknown")
     assert not front.upstream.requests
