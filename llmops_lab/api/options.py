@@ -22,7 +22,7 @@ class Options(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise BadInput in place of printing and leaving."""
-        raise BadInput(f"{self.prog}: {_plainly(message)} See {self.prog} --help.")
+        raise BadInput(f"{self.prog}: {_plainly(message, self.prog)} See {self.prog} --help.")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As argparse does, but a misspelt option is named before a required one is missed."""
@@ -188,18 +188,16 @@ def _built_in() -> list[str]:
     return plugins.names("scorers")
 
 
-def _plainly(message: str) -> str:
+def _plainly(message: str, prog: str) -> str:
     message = re.sub(r"^argument (-\S+?)(/\S+)*( \S+)?: ", r"\1 ", message)
     message = re.sub(r"^argument (\S+): ", r"\1: ", message)
     message = message.replace("the following arguments are required:", "missing:")
     if message.startswith("unrecognized arguments: "):
         words = message.partition(": ")[2]
-        cure = (
-            f"A parameter of a job is given as -p {words}"
-            if "=" in words.split()[0]
-            else "Put quotation marks around a value that holds spaces"
-        )
-        message = f"too many words: {words}. {cure}"
+        first = words.partition(" ")[0]
+        is_pair = "=" in first and not prog.startswith("%")
+        cure = f"A parameter of a job is given as -p {first}" if is_pair else "Put quotation marks around a value that holds spaces"
+        message = f"too many words: {words.strip() or 'an empty one'}. {cure}"
     found = re.match(r"(?P<what>.*?):? ?invalid choice: '(?P<name>.*?)' \(choose from (?P<known>.*)\)$", message)
     if found:
         known = [each.strip(" '") for each in found["known"].split(",")]

@@ -282,6 +282,7 @@ def test_help_is_printed_and_nothing_sent(kernel, cell):
         ("%%prompt --modle tiny\nx", "BadInput", "--model"),
         ("%%prompt --model tinny\nx", "UnknownName", "Did you mean tiny?"),
         ("%%prompt qa extra\nx", "BadInput", "too many words"),
+        ("%%prompt qa a=b\nx", "BadInput", "too many words: a=b. Put quotation marks"),
         ("%%prompt --repeat 0\nx", "BadInput", "1 or more"),
         ("%%prompt --set novalue\nx", "BadInput", "name=value"),
         ("%%prompt --set q=don't\nx", "BadInput", "quotation mark"),
