@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 from llmops_lab.errors import BadInput, LabError, UnknownName
 from llmops_lab.flows.tune import Planned, Tuned, model_of, recipe_for, tune
 from llmops_lab.records import Verdict
+from llmops_lab.store.whole import replacing
 from llmops_lab.training import sft
 from llmops_lab.training.sft import Recipe
 
@@ -118,9 +118,8 @@ def _note(planned: Planned) -> Path:
 def _keep(planned: Planned, tuned: Tuned) -> None:
     note = _note(planned)
     note.parent.mkdir(parents=True, exist_ok=True)
-    new = note.with_suffix(f".{os.getpid()}")
-    new.write_text(json.dumps(dataclasses.asdict(tuned.trained), default=str), "utf-8")
-    new.replace(note)
+    with replacing(note) as draft:
+        draft.write_text(json.dumps(dataclasses.asdict(tuned.trained), default=str), "utf-8")
 
 
 def _kept(planned: Planned) -> Tuned | None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,21 +37,30 @@ def check(values: Mapping[str, Any], read: Callable[[str], Rows | None], setting
     if here:
         check_packages(values.get("method", "lora"))
     _check_rows(values, read)
-    check_room(sum(estimate.disk(folder_of(values["base"]), each) for each in made), settings)
+    _check_room(estimate.disk(folder_of(values["base"]), made), settings)
 
 
-def check_room(wanted: int, settings: Settings, held: Path | None = None) -> None:
-    """Raise BadInput where the ledger's disk has no room. ``held``: what lies there already, and will be written over."""
+def _check_room(wanted: int, settings: Settings) -> None:
     home = _settings.home_dir(settings)
     there = next(each for each in (home, *home.parents) if each.is_dir())
-    old = sum(each.stat().st_size for each in (held or home / "tuning").rglob("*") if each.is_file())
-    free = shutil.disk_usage(there).free + old
-    if wanted > free:
+    free, begun = shutil.disk_usage(there).free, home / "tuning"
+    old = _size(begun)  # one that was killed goes on in the room that it has
+    if wanted > free + old:
+        kept = f", beside {estimate.in_words(old)} of trainings that were begun ({begun})" if old else ""
         raise BadInput(
             f"the tuning needs about {estimate.in_words(wanted)} of disk for its checkpoints and what comes out, and "
-            f"{estimate.in_words(free)} are free in {home}. Make room, name a folder on another disk (LLMOPS_LAB_HOME), or train less "
-            f"(method='lora', a lower rank)."
+            f"{estimate.in_words(free)} are free in {home}{kept}. Make room, name a folder on another disk (LLMOPS_LAB_HOME), or train "
+            f"less (method='lora', a lower rank)."
         )
+
+
+def _size(folder: Path) -> int:
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):  # a training that runs deletes its old checkpoints
+                total += os.stat(os.path.join(place, name)).st_size
+    return total
 
 
 def _recipes(values: Mapping[str, Any]) -> list[Recipe]:

@@ -95,10 +95,12 @@ def context_of(base: Path) -> int:
     return int(_config(base).get("max_position_embeddings") or 1 << 30)
 
 
-def disk(base: Path, recipe: Recipe) -> int:
-    """Bytes of disk that a tuning takes at the most: two checkpoints and one in the making, what comes out, and its copy in MLflow."""
-    trained = size_of(base) if recipe.method == "full" else _adapter(weights_of(base), recipe)
-    return 3 * trained * (4 + 8) + 2 * trained * 4
+def disk(base: Path, recipes: Sequence[Recipe]) -> int:
+    """Bytes of disk that tunings take, one after another: two checkpoints and one in the making; what comes out of each, and its copy
+    in MLflow.
+    """
+    trained = [size_of(base) if each.method == "full" else _adapter(weights_of(base), each) for each in recipes]
+    return 3 * max(trained) * (4 + 8) + 2 * sum(trained) * 4
 
 
 def _config(base: Path) -> dict[str, Any]:

@@ -137,6 +137,8 @@ def test_a_missing_package_and_a_full_disk_are_told_before_anything_starts(place
     header = json.dumps({"model.layers.0.up.weight": {"dtype": "F32", "shape": [1 << 20, 1 << 20], "data_offsets": [0, 1 << 42]}}).encode()
     (huge / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
     assert "the tuning needs about 45056.0 GB of disk for its checkpoints" in refused(base=f"hf:{huge}", method="full")
+    tried = {"learning_rate": [0.001, 0.003]}  # one after another: room for the checkpoints of one, and for what comes out of both
+    assert "about 53248.0 GB of disk" in refused("sweep", base=f"hf:{huge}", method="full", tried=tried)
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "bitsandbytes" else find(name, *more))
     assert "bitsandbytes is not installed. Type: pip install 'llmops-lab[train]'" in refused(method="qlora")
