@@ -78,7 +78,7 @@ def pinned(content: Mapping[str, Any]) -> list[tuple[str, int]]:
     """The registered versions that a bundle with this content is made of."""
     spec = str((content.get("model") or {}).get("spec", ""))
     parts = [address(spec)] if spec.startswith(MODEL_SCHEME) else []
-    found = [*((pin["name"], pin["version"]) for pin in content["prompts"].values()), *parts]
+    found = [*((pin["name"], pin["version"]) for pin in (content.get("prompts") or {}).values()), *parts]
     return [(name, int(version)) for name, version in found]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from llmops_lab import errors
-from llmops_lab.errors import ExitCode, LabError
+from llmops_lab.errors import ExitCode, LabError, clipped
 from llmops_lab.jobs.record import CODES
 
 _MEMORY = ("MemoryError", "OutOfMemoryError", "torch.OutOfMemoryError", "torch.cuda.OutOfMemoryError", "_ArrayMemoryError")
@@ -122,5 +122,5 @@ def told(result: Any) -> list[tuple[str, str]]:
         for each in several if isinstance(several, list) else [several]:
             line = each.get("sentence") if isinstance(each, dict) else each
             if isinstance(line, str) and line.strip():
-                found.append((name.rstrip("s"), " ".join(line.split())[:_LONGEST_LINE]))
+                found.append((name.rstrip("s"), clipped(" ".join(line.split()), _LONGEST_LINE)))
     return list(dict.fromkeys(found))[:_MOST_LINES]
