@@ -511,6 +511,14 @@ def test_a_retired_version_is_neither_promoted_nor_rolled_back_to(home, monkeypa
         lab.retire("bot", 9)
 
 
+def test_a_bundle_whose_content_was_destroyed_does_not_keep_another_from_being_retired(home):
+    bot()
+    lab.promote("bot", 1, "dev")
+    connect.client(_settings.load()).set_model_version_tag("bot", "1", "llmops_lab.content", "{}")
+    lab.retire("qa", 3)
+    assert log()[-1].kind == "retired"
+
+
 def test_a_bundle_with_a_retired_part_is_not_made_not_promoted_and_not_gone_back_to(home):
     for version in (1, 2, 3):
         bot(version)
