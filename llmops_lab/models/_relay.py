@@ -16,6 +16,7 @@ from llmops_lab.remote.faults import NO_HEADERS, error_object, refusal_inside
 
 OnChoices = Callable[[list[dict[str, Any]]], None]
 _OURS = frozenset({"id", "object", "created", "model", "choices"})
+_FIELDS = tuple(field.name for field in dataclasses.fields(Reply))
 _SAID = ("content", "refusal", "reasoning_content", "reasoning", "tool_calls", "function_call", "audio")
 
 
@@ -31,7 +32,7 @@ def relayed(payload: Mapping[str, Any], *, latency_s: float, headers: Mapping[st
 
 
 def _with(found: Reply, choices: Sequence[dict[str, Any]], more: Mapping[str, Any]) -> Relayed:
-    fields = {field.name: getattr(found, field.name) for field in dataclasses.fields(Reply)}
+    fields = {name: getattr(found, name) for name in _FIELDS}
     return Relayed(**fields, choices=tuple(choices), more=more)
 
 
