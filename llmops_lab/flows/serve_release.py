@@ -65,9 +65,11 @@ async def _warm(provider: Provider, name: str) -> None:
         return
     try:
         await provider.ask(Request((Message("user", "ready?"),), {"max_tokens": 1}), timeout=_LOAD_S)
-    except ProviderFault as fault:
+    except BaseException as trouble:
         await provider.close()
-        raise BadInput(f"{name} cannot be served: {fault}") from fault
+        if isinstance(trouble, ProviderFault):
+            raise BadInput(f"{name} cannot be served: {trouble}") from trouble
+        raise
 
 
 def _release(
