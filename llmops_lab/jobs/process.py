@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import ctypes
 import os
+import selectors
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -93,6 +94,14 @@ def end(find: Callable[[], set[int]], *, patience: float = 2.0) -> None:
         told |= pids
         _collect(pids)
         time.sleep(0.05)
+
+
+def readable(files: Iterable[int], seconds: float | None) -> set[int]:
+    """Wait until one of these files can be read, at most so many seconds; which can. Their numbers may pass the 1024 of ``select``."""
+    with selectors.DefaultSelector() as watched:
+        for file in files:
+            watched.register(file, selectors.EVENT_READ)
+        return {key.fd for key, _ in watched.select(seconds)}
 
 
 def _collect(pids: set[int]) -> None:

@@ -7,7 +7,6 @@ import fcntl
 import hashlib
 import json
 import os
-import select
 import socket
 import subprocess
 import tempfile
@@ -16,6 +15,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from llmops_lab.jobs.process import readable
 
 _IDLE_TICK = 10.0  # seconds after which a service that has nothing to do notices that its home was deleted
 TICK = 1.0
@@ -80,7 +81,7 @@ class Door:
         """Until somebody has knocked, one of these processes has ended, one of these files can be read, or the time is over."""
         watched: list[int] = [file for file in map(_watched, pids) if file is not None]
         try:
-            ready, _, _ = select.select([self.listening.fileno(), *watched, *files], [], [], seconds)
+            ready = readable([self.listening.fileno(), *watched, *files], seconds)
         finally:
             for file in watched:
                 os.close(file)

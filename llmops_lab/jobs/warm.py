@@ -16,7 +16,6 @@ import importlib
 import json
 import os
 import random
-import select
 import signal
 import socket
 import struct
@@ -29,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from llmops_lab.jobs import gpus, lean
+from llmops_lab.jobs.process import readable
 
 _HEAD = struct.Struct("!I")
 _DEATHS = 3
@@ -62,7 +62,7 @@ class Nursery:
         if self._process is None or self._process.poll() is not None:
             self.close()
             self._begin()
-        if not self._has_greeted and self._line is not None and select.select([self._line], [], [], 0)[0]:
+        if not self._has_greeted and self._line is not None and readable([self._line.fileno()], 0):
             try:
                 _receive(self._line)
                 self._has_greeted, self._deaths = True, 0
@@ -127,10 +127,10 @@ def nurse(file: int, run: Run, modules: Sequence[str] = ()) -> None:
     seen = _imported([*_MODULES, *missing[:1]])
     _send(line, {"ready": True}, ())
     while True:
-        ready, _, _ = select.select([line, bell], [], [], 0 if missing[1:] else None)
-        if bell in ready:
+        ready = readable([line.fileno(), bell.fileno()], 0 if missing[1:] else None)
+        if bell.fileno() in ready:
             _bury(bell)
-        if line in ready:
+        if line.fileno() in ready:
             if not _serve(line, bell, run, seen):
                 return
         elif missing[1:]:

@@ -1,6 +1,7 @@
 """The service of a project: one at a time, found at its door, and gone with its home."""
 
 import contextlib
+import os
 import shutil
 import threading
 
@@ -34,6 +35,15 @@ def test_there_is_one_service_and_it_hears_who_knocks(place):
             assert service.knock(place, {"job": "a"}) and service.knock(place, {"job": "b"})
         assert heard == [{"job": "a"}, {"job": "b"}]
     assert not service.is_there(place) and not service.knock(place, {})
+
+
+def test_a_service_among_thousands_of_open_files_hears_who_knocks(place):
+    with contextlib.ExitStack() as many:
+        for _ in range(1100):
+            many.enter_context(open(os.devnull))
+        with service.alone(place) as door, waiting(door) as (_, heard):
+            assert service.knock(place, {"job": "a"})
+    assert heard == [{"job": "a"}]
 
 
 def test_a_service_ends_soon_after_its_home_was_deleted(place):
