@@ -1,5 +1,8 @@
 """A job's card in JupyterLab: it lives beside a busy cell, it cancels, and without its kernel it does not say that the job runs."""
 
+from playwright.sync_api import TimeoutError as Late
+
+from tests.browser.conftest import NOTEBOOK
 from tests.jobs.queues import notebook, services
 
 CARD = ".lj-card"
@@ -7,7 +10,10 @@ STATE = f"{CARD} [role=status]"
 
 
 def has(page, selector, text):
-    page.locator(selector, has_text=text).first.wait_for(timeout=150_000)
+    try:
+        page.locator(selector, has_text=text).first.wait_for(timeout=150_000)
+    except Late:
+        raise AssertionError(f"no {text!r} in {page.locator(NOTEBOOK).inner_text()}") from None
 
 
 def test_a_job_is_watched_and_cancelled_on_its_card_beside_a_busy_cell(lab):
