@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
     )
     _note(f"job {spec.id}: {spec.folder}")
     try:
-        record = run_job.run(spec.folder, settings=settings, on_event=_Said())
+        record = run_job.run(spec.folder, settings=settings, on_event=_Said(), alone=True)
     except BaseException:
         _never_began(settings, spec.id)
         raise

@@ -27,14 +27,25 @@ _THEN = [sys.executable, "-P", "-c", "from llmops_lab.flows.reap_jobs import aft
 
 
 def run(
-    folder: Path, *, settings: Settings, on_event: Heard | None = None, kernel: Any = None, file: str = RUN_FILE, nb: Any = None
+    folder: Path,
+    *,
+    settings: Settings,
+    on_event: Heard | None = None,
+    kernel: Any = None,
+    file: str = RUN_FILE,
+    nb: Any = None,
+    alone: bool = False,
 ) -> JobRecord:
     """Run the queued job in ``folder`` to its end, and return its record. Raises only before it begins (BadInput, StoreError).
 
     ``kernel``: the class that starts the kernel, in place of the usual one. ``file``: the record's name. ``nb``: its notebook,
     parameters and all, where that is not read from the folder. ``on_event`` gets ``{"kind", "record"}`` and, of an output, ``text``.
+    ``alone``: this process has nothing but this job and ends with it, so it may load less than others would want of it.
     """
-    lean.load()
+    if alone:
+        lean.load()
+    else:
+        lean.spare_grammar()
     folder = folder.absolute()
     record = read_record(folder, file)
     ledger = open_ledger(settings)
@@ -49,15 +60,14 @@ def run(
         teller = Teller(ledger, folder, file, record, on_event)
         ended = _begun(teller, settings, stop, kernel, nb)
         teller.record = teller.record.but(state=ended.state, exit_code=ended.exit_code, error=ended.error)
-        teller.record = _settled(teller, ledger, settings)
+        teller.record = _settled(teller, ledger, settings, alone)
     teller.say("end")
     return teller.record
 
 
-def _settled(teller: Teller, ledger: Ledger, settings: Settings) -> JobRecord:
+def _settled(teller: Teller, ledger: Ledger, settings: Settings, alone: bool) -> JobRecord:
     try:
-        with lean.loading():
-            return settle(ledger, settings, teller.folder, teller.record, file=teller.file)
+        return settle(ledger, settings, teller.folder, teller.record, file=teller.file, alone=alone)
     except StoreError:  # run.json holds the end; whoever looks next tells the ledger, which says until then that this process ran it
         return read_record(teller.folder, teller.file)
 

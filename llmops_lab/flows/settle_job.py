@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 from llmops_lab.errors import StoreError
 from llmops_lab.flows.deliver import deliver
+from llmops_lab.jobs.lean import loading
 from llmops_lab.jobs.record import RUN_FILE, JobRecord, epoch, now, write_record
 from llmops_lab.records import canonical
 from llmops_lab.settings import Settings, home_dir
 from llmops_lab.store import jobs
 from llmops_lab.store.ledger import Ledger
+from llmops_lab.track.connect import open_lean
 
 KEPT = "kept.json"
 """In a job's side folder: what it has written beside its notebook."""
 
 
-def settle(ledger: Ledger, settings: Settings, folder: Path, record: JobRecord, *, file: str = RUN_FILE, name: str = "") -> JobRecord:
+def settle(
+    ledger: Ledger, settings: Settings, folder: Path, record: JobRecord, *, file: str = RUN_FILE, name: str = "", alone: bool = False
+) -> JobRecord:
     """Record the end of a job of this process; whoever is second changes nothing. Returns how it ended in truth, with its MLflow run
-    where that could be told.
+    where that could be told. ``alone``: this process has nothing but its job.
 
     Raises StoreError when the ledger cannot be written; ``run.json`` then holds the truth, and whoever looks next settles it.
     """
@@ -30,7 +34,7 @@ def settle(ledger: Ledger, settings: Settings, folder: Path, record: JobRecord, 
         with suppress(StoreError):  # the folder may be gone; the ledger has the same
             write_record(folder, ended, file)
     if jobs.settle(ledger, ended.id, ended.state, ended.to_json(), _entry(settings, folder, ended, name)):
-        tell_mlflow(ledger, settings)
+        tell_mlflow(ledger, settings, alone=alone)
     row = jobs.get(ledger, ended.id)
     return JobRecord.from_json(row.record) if row else ended
 
@@ -42,9 +46,14 @@ def _is_mine(ledger: Ledger, job: str) -> bool:
         return True
 
 
-def tell_mlflow(ledger: Ledger, settings: Settings) -> None:
-    """Deliver what waits. Never raises for trouble with MLflow: it goes on waiting."""
-    with suppress(StoreError):
+def tell_mlflow(ledger: Ledger, settings: Settings, *, alone: bool = False) -> None:
+    """Deliver what waits. Never raises for trouble with MLflow: it goes on waiting.
+
+    ``alone``: this process ends with its job, so it loads no more of MLflow than that takes, with the collector at rest.
+    """
+    with suppress(StoreError), loading() if alone else nullcontext():
+        if alone and all(kind == "job" for _, kind, _ in ledger.outbox_pending()):
+            open_lean(settings)
         deliver(ledger, settings)
 
 

@@ -42,6 +42,8 @@ _ARTIFACT_ROOT = "_MLFLOW_SERVER_ARTIFACT_ROOT"  # the only name by which MLflow
 _LOCK_SECONDS = 300.0
 _PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
+_SPARED = ("numpy", "pandas", "pyarrow", "scipy")
+
 _guard = threading.RLock()
 _clients: dict[str, Any] = {}
 _ours: set[str] = set()
@@ -105,6 +107,25 @@ def client(settings: Settings) -> Any:
             with _mlflow_errors(uri):
                 _clients[uri] = _open(uri, _artifact_root(settings, uri))
         return _clients[uri]
+
+
+def open_lean(settings: Settings) -> None:
+    """Import MLflow as ``mlflow-skinny`` has it, without pandas and numpy, and open its store, for a third less CPU.
+
+    For a process that tells of its job and ends: MLflow's data sets and models cannot be used in it afterwards. Nothing happens where
+    MLflow is there already or does not answer, and whatever goes wrong goes wrong again, and is told, when it is used.
+    """
+    if "mlflow" in sys.modules or not reachable(settings):
+        return
+    spared = [name for name in _SPARED if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(spared))  # type: ignore[arg-type]  # None: "is not installed", for as long as MLflow looks for it
+    try:
+        client(settings)
+    except (ImportError, LabError):
+        pass
+    finally:
+        for name in spared:
+            del sys.modules[name]
 
 
 @contextlib.contextmanager

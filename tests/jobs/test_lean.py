@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from llmops_lab.settings import Settings
+from llmops_lab.store.ledger import open_ledger
+from tests.commands import Place
+from tests.jobs.queues import notebook
 
 _SPARED = """
 import sys
@@ -52,3 +59,19 @@ def test_notebooks_are_validated_without_the_grammar_and_others_can_still_have_i
 @pytest.mark.parametrize(("before", "after"), [("on", "True"), ("off", "False")])
 def test_the_collector_is_as_it_was_after_loading_that_failed_too(before, after):
     assert told(_RESTED, before) == [after, "True", ""]
+
+
+def test_a_job_sends_a_waiting_grid_with_its_table_as_anybody_would(tmp_path):
+    place = Place(tmp_path)
+    (tmp_path / "rows.csv").write_text("question,answer\na,a\n")
+    (tmp_path / "prompts.toml").write_text('[plain]\ntemplate = "{{ question }}"\n')
+    words = ("grid", "--prompts", "prompts.toml", "--rows", "rows.csv", "--model", "echo", "--scorer", "exact", "--expected", "answer")
+    assert place.run(*words, MLFLOW_TRACKING_URI="http://127.0.0.1:9").code == 0
+    notebook(tmp_path / "one.ipynb", "1")
+    ledger = open_ledger(Settings(home=str(place.home)))
+    ((_, kind, payload),) = ledger.outbox_pending()
+    assert kind == "grid"
+    Path(payload["cells_path"]).unlink()  # it is made anew
+    done = place.run("run", "one.ipynb", "--json", "--out", "out")
+    assert done.code == 0 and json.loads(done.out)["mlflow_run_id"], done.err
+    assert ledger.outbox_pending() == []

@@ -62,6 +62,20 @@ def test_several_processes_may_start_on_an_empty_store_at_once(tmp_path):
     ]
 
 
+def test_a_lean_start_has_what_a_job_needs_and_leaves_pandas_to_who_wants_it(tmp_path):
+    code = """
+connect.open_lean(settings)
+client = connect.client(settings)
+run = client.create_run("0").info.run_id
+client.log_metric(run, "cells", 3.0)
+import sys
+loaded = [name for name in ("mlflow", "numpy", "pandas") if name in sys.modules]
+import pandas
+print(loaded, client.get_run(run).data.metrics, pandas.DataFrame({"a": [1]}).a.sum())
+"""
+    assert finished(run(code, tmp_path / "home"))[0] == "['mlflow'] {'cells': 3.0} 1\n"
+
+
 def test_the_process_is_pinned_before_mlflow_is_imported(tmp_path):
     code = """
 import os, sys
