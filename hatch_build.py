@@ -66,4 +66,4 @@ def _build(front: Path) -> str:
 
 
 if __name__ == "__main__":  # what `make front` does
-    sys.exit(refresh(Path(__file__).resolve().parent))
+    sys.exit(refresh(Path(__file__).resolve().parent) or 0)

@@ -1,7 +1,7 @@
 """A view as a widget: custom messages in, answers and events out. Nothing of the data is kept in the widget's synced state.
 
 Wire: ``{"id", "method", "params"}`` in; ``{"id", "ok": true, "data", "threaded"}`` and buffers, or ``{"id", "ok": false, "error":
-{"type", "message"}, "threaded"}``, out; live events are ``{"event": {...}}``.
+{"type", "message"}, "threaded"}``, out; live events are ``{"event": {...}}``. A call may come in several copies; one is answered.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from llmops_lab.errors import BadInput, LabError
 from llmops_lab.redact import redact
 from llmops_lab.widgets import STATIC
 
+_REMEMBERED = 10_000  # calls by number, of one widget: a copy waits no longer than a cell runs
+
 
 def widget_for(view: View) -> ViewWidget:
     """A live widget of this view."""
@@ -33,6 +35,7 @@ class ViewWidget(anywidget.AnyWidget):
         self._view = view
         self._lock = threading.Lock()
         self._stop: Callable[[], None] | None = None
+        self._taken: dict[int, None] = {}
         # A view answers beside the cells. Were it the first to load pandas, a cell that draws with plotly meanwhile would fail: plotly
         # takes it from the loaded modules though it is loaded in part only. So it is loaded here, before the next cell begins.
         importlib.import_module("pandas")
@@ -49,7 +52,9 @@ class ViewWidget(anywidget.AnyWidget):
                 self._stop = self._view.listen(lambda event: self.send({"event": event}))
 
     def answer(self, asked: Any) -> None:
-        """Serve one message. Whatever happens, there is an answer."""
+        """Serve one message. Whatever happens, there is an answer; to the copy of a call that came before there is none."""
+        if self._known(asked):
+            return
         told: dict[str, Any] = {"id": asked.get("id") if isinstance(asked, dict) else None}
         told["threaded"] = threading.current_thread() is not threading.main_thread()
         buffers: tuple[bytes, ...] = ()
@@ -63,6 +68,18 @@ class ViewWidget(anywidget.AnyWidget):
         except Exception as error:  # a fault of ours: said in the view, where somebody waits for an answer
             told |= {"ok": False, "error": {"type": type(error).__name__, "message": redact(f"{type(error).__name__}: {error}")}}
         self.send(told, buffers=list(buffers))
+
+    def _known(self, asked: Any) -> bool:
+        number = asked.get("id") if isinstance(asked, dict) else None
+        if not isinstance(number, int):
+            return False
+        with self._lock:
+            if number in self._taken:
+                return True
+            self._taken[number] = None
+            if len(self._taken) > _REMEMBERED:
+                del self._taken[next(iter(self._taken))]
+        return False
 
     def close(self) -> None:
         """End the widget and its live events."""

@@ -22,8 +22,10 @@ go = threading.Event()
 class Probe:
     name = "probe"
     push = None
+    called = []
 
     def call(self, method, params, *, user):
+        self.called.append(method)
         if method == "echo":
             return Answer({{"user": user, **params}}, (bytes(3), bytes(5)))
         if method == "refuse":
@@ -50,6 +52,13 @@ SECOND_CELL = """source => {
     window.ran = false;
     window.jupyterapp.commands.execute('notebook:run-cell').then(() => { window.ran = true; });
 }"""
+# A page that is slow, or a kernel: the subshell for widgets is there only after 3 s. What is sent before waits for the cell's end.
+LATE_SUBSHELL = """async () => {
+    const kernel = window.panel.sessionContext.session.kernel, create = kernel.requestCreateSubshell.bind(kernel);
+    await kernel.restart();
+    await kernel.info;
+    kernel.requestCreateSubshell = content => ({done: new Promise(done => setTimeout(done, 3000)).then(() => create(content).done)});
+}"""
 CELLS = "() => window.panel.content.widgets.map(cell => cell.model.type)"
 
 
@@ -60,7 +69,8 @@ def probe(lab, tmp_path_factory):
         pytest.skip("the front end's tools are not there: install node and type make front")
     static = tmp_path_factory.mktemp("static")
     subprocess.run(["node", "build.mjs", "probe", f"--out={static}"], cwd=FRONT, check=True, timeout=120)
-    assert lab.run(VIEW.format(static=str(static))) == []
+    lab.define = VIEW.format(static=str(static))
+    assert lab.run(lab.define) == []
     return lab
 
 
@@ -89,6 +99,18 @@ def test_calls_are_answered_also_while_a_cell_runs(probe):
     assert probe.outputs(1)[-1]["text"] == "let go\n"
     assert int(events.text_content()) > 20
     assert probe.outputs(0)[0]["metadata"] == {"llmops_lab": {"view": "probe"}}
+    assert (probe.complaints, probe.elsewhere, probe.dialogs) == ([], [], [])
+
+
+def test_what_was_asked_before_the_kernel_could_answer_beside_a_cell_is_answered_there_and_once(probe):
+    probe.page.evaluate(LATE_SUBSHELL)
+    probe.run(probe.define)
+    probe.start("show(Probe())\nstarted = go.wait(60)")
+    assert json.loads(ask(probe, "echo"))["size"] == 3
+    assert probe.page.evaluate("() => window.ran") is False
+    assert json.loads(ask(probe, "burst"))["bytes"] == []
+    probe.finished()
+    assert probe.value("[started, Probe.called]") == [True, ["echo", "burst"]]
     assert (probe.complaints, probe.elsewhere, probe.dialogs) == ([], [], [])
 
 

@@ -59,6 +59,11 @@ def test_bundles_are_small_and_hold_no_trace_of_this_machine(tmp_path):
     assert "preact" in notices
 
 
+def test_building_bundles_that_are_there_ends_well():
+    done = subprocess.run([sys.executable, "hatch_build.py"], cwd=ROOT, capture_output=True, text=True, timeout=280)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_locked_packages_name_no_registry():
     lock = (FRONT / "yarn.lock").read_text()
     assert "preact@npm:" in lock

@@ -89,6 +89,40 @@ test("a kernel that answers between cells only is waited for; one with threads h
   expect(await hurried).toBeInstanceOf(Unreachable);
 });
 
+test("a call is sent again until the kernel has answered from a thread: the first may lie behind a cell", async () => {
+  const host = commHost(kernel);
+  const asked = host.call("state", { row: 1 });
+  vi.advanceTimersByTime(999);
+  expect(kernel.sent).toHaveLength(1);
+  vi.advanceTimersByTime(1 + 2000 + 4000);
+  expect(kernel.sent).toHaveLength(4);
+  for (const each of kernel.sent) expect(each).toEqual(kernel.sent[0]);
+  kernel.answer({ ok: true, data: 1, threaded: true });
+  await asked;
+  const later = host.call("state");
+  vi.advanceTimersByTime(59_999);
+  expect(kernel.sent).toHaveLength(5);
+  kernel.answer({ ok: true, data: 2, threaded: true });
+  await later;
+});
+
+test("a call that has its answer, was given up or cannot be sent is not sent again", async () => {
+  const host = commHost(kernel);
+  const asked = host.call("a");
+  kernel.answer({ ok: true, data: 1, threaded: false });
+  await asked;
+  const given = host.call("b", {}, { timeout: 1500 }).catch((error) => error);
+  vi.advanceTimersByTime(1500);
+  expect(await given).toBeInstanceOf(Unreachable);
+  const cut = host.call("c").catch((error) => error);
+  kernel.broken = true;
+  vi.advanceTimersByTime(1000);
+  expect(await cut).toBeInstanceOf(Unreachable);
+  kernel.broken = false;
+  vi.advanceTimersByTime(3_600_000);
+  expect(kernel.sent.map((each) => each.method)).toEqual(["a", "b", "b", "c"]);
+});
+
 test("after a second the view may say that it waits, until the last slow answer", async () => {
   const host = commHost(kernel);
   const [first, second] = [host.call("a"), host.call("b")];
@@ -99,7 +133,7 @@ test("after a second the view may say that it waits, until the last slow answer"
   kernel.tell("msg:custom", { id: kernel.sent[0].id, ok: true, data: 0 }, []);
   await first;
   expect(host.waiting.value).toBe(true);
-  kernel.answer({ ok: true, data: 0 });
+  kernel.tell("msg:custom", { id: kernel.sent[1].id, ok: true, data: 0 }, []);
   await second;
   expect(host.waiting.value).toBe(false);
 });

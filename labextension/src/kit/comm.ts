@@ -32,6 +32,7 @@ interface Call {
 export const ENDED = "the kernel of this view has ended. Run its cell again.";
 const CLOSED = "this view was closed.";
 const THREADED_TIMEOUT = 60_000;
+const [FIRST_COPY, LAST_COPY] = [1000, 30_000];
 
 export interface CommHost extends Host {
   readonly kind: "comm";
@@ -83,6 +84,7 @@ export function commHost(model: Model): CommHost {
       const limit = options.timeout ?? (threaded ? THREADED_TIMEOUT : undefined);
       const finish = () => {
         clearTimeout(timer);
+        clearTimeout(copy);
         calls.delete(id);
         done();
       };
@@ -99,11 +101,18 @@ export function commHost(model: Model): CommHost {
         },
       };
       calls.set(id, entry);
-      try {
-        model.send({ id, method, params });
-      } catch (error) {
-        entry.fail(new Unreachable(`the kernel cannot be reached: ${error instanceof Error ? error.message : String(error)}`));
-      }
+      // JupyterLab asks the kernel for a subshell when it first hears of a widget. What is sent before it has one waits behind the cell that
+      // runs. So copies follow until something was answered from a thread; the kernel answers each number once.
+      let copy: ReturnType<typeof setTimeout> | undefined;
+      const send = (again: number) => {
+        try {
+          model.send({ id, method, params });
+        } catch (error) {
+          return entry.fail(new Unreachable(`the kernel cannot be reached: ${error instanceof Error ? error.message : String(error)}`));
+        }
+        if (!threaded) copy = setTimeout(() => send(Math.min(2 * again, LAST_COPY)), again);
+      };
+      send(FIRST_COPY);
     });
   }
 
