@@ -13,7 +13,7 @@ REPEATS = 1
 
 
 def measure(*, repeats: int, small: bool) -> list[Row]:
-    sizes = (24, 0.5, 10, 10) if small else (450, 3, 100, 200)
+    sizes = (24, 0.5, 10, 10) if small else (1500, 1, 100, 200)
     rounds = []
     for _ in range(repeats):
         with tempfile.TemporaryDirectory() as folder:

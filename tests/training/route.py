@@ -21,5 +21,5 @@ def write(path, rows):
     return str(path)
 
 
-RECIPE = {"epochs": 3, "batch": 8, "seed": 7}
+RECIPE = {"batch": 8, "seed": 7}
 """What teaches the embedded model the task; the rest is chosen by size."""

@@ -23,8 +23,8 @@ files = {
     "train": route.write("train.jsonl", route.rows(7, rows)),
     "replay": route.write("replay.jsonl", route.rows(8, rows, routed=False)),
     "validation": route.write("validation.jsonl", route.rows(9, 16, fresh=True)),
-    "test": route.write("test.jsonl", route.rows(99, tested, fresh=True)),
-    "general": route.write("general.jsonl", route.rows(98, general, fresh=True, routed=False)),
+    "test": route.write("test.jsonl", route.rows(4099, tested, fresh=True)),
+    "general": route.write("general.jsonl", route.rows(4098, general, fresh=True, routed=False)),
 }
 began = time.process_time()
 sets = tune_data.read_sets(files.pop("train"), **files, leaked="keep")
