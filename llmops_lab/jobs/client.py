@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
 RESULT_MIME = "application/vnd.llmops_lab.result+json"
+_SILENCE_S = 0.2  # nothing new for so long, and all that a dead kernel has sent is read
 
 
 class _Client:
@@ -20,6 +22,7 @@ class _Client:
         super().__init__(nb, store_widget_state=False, coalesce_streams=False, **options)  # type: ignore[call-arg]
         self._parts: dict[int, tuple[Any, list[str]]] = {}
         self._heard_all = True
+        self._listens_for: tuple[Any, ...] = ()
         self.wants_exit = False
 
     def process_message(self, msg: Any, cell: Any, cell_index: int) -> Any:
@@ -51,9 +54,14 @@ class _Client:
             parts.clear()
 
     async def async_execute_cell(self, cell: Any, cell_index: int, *args: Any, **options: Any) -> Any:
+        from nbclient.exceptions import DeadKernelError
+
         self._parts, self._heard_all = {}, True
         try:
             done = await super().async_execute_cell(cell, cell_index, *args, **options)  # type: ignore[misc]
+        except DeadKernelError:
+            await self._hear_last_words()
+            raise
         finally:
             self.flush()
         if not self._heard_all:
@@ -65,9 +73,22 @@ class _Client:
 
     async def _async_poll_output_msg(self, *args: Any) -> None:
         # nbclient gives this up, with no word in the notebook, when a cell's last outputs do not come.
-        self._heard_all = False
+        self._heard_all, self._listens_for = False, args
         await super()._async_poll_output_msg(*args)  # type: ignore[misc]
         self._heard_all = True
+
+    async def _hear_last_words(self) -> None:
+        # nbclient reads no more once a kernel is dead; what it had sent by then says best why.
+        from queue import Empty
+
+        from nbclient.exceptions import CellExecutionComplete
+
+        asked, cell, cell_index = self._listens_for
+        with suppress(Empty, CellExecutionComplete):
+            while True:
+                message = await self.kc.iopub_channel.get_msg(timeout=_SILENCE_S)  # type: ignore[attr-defined]
+                if message["parent_header"].get("msg_id") == asked:
+                    self.process_message(message, cell, cell_index)
 
     async def _check_raise_for_error(self, cell: Any, cell_index: int, exec_reply: Any) -> None:
         payload = (exec_reply or {}).get("content", {}).get("payload") or []

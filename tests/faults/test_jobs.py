@@ -70,7 +70,8 @@ def jobs(place):
     made |= {
         "exit 0": Job(place, "exit0", "1", "import sys; sys.exit(0)", "2"),
         "exit 3": Job(place, "exit3", "1", "import sys; sys.exit(3)", "2"),
-        "dead": Job(place, "dead", "1", "import os; print('last words', flush=True); os.kill(os.getpid(), 9)", "2"),
+        # What is printed in the very moment of a SIGKILL may not have left the kernel.
+        "dead": Job(place, "dead", "1", "import os, time; print('last words', flush=True); time.sleep(1); os.kill(os.getpid(), 9)", "2"),
     }
     for name in ("error", "timeout", "exit 0", "exit 3", "dead"):
         made[name].process.wait(90)
